@@ -1,0 +1,31 @@
+"""How the work is done, read from the environment of the workers."""
+
+from typing import Literal
+
+import msgspec
+
+
+class ActorSettings(msgspec.Struct, frozen=True, kw_only=True):
+    #: auto: CUDA where it works, else CPU.
+    whisper_device: Literal["auto", "cpu", "cuda"] = "auto"
+    #: CTranslate2's compute type; auto: int8 on CPU, float16 on CUDA.
+    whisper_compute_type: str = "auto"
+    #: Cores for one transcription; 0: all of them.
+    whisper_threads: int = 0
+    beam_size: int = 5
+    #: Models kept in memory at once; the one not used for longest goes first.
+    loaded_models: int = 1
+    #: Jobs in hand at once in a worker: one computes while another's recording is read.
+    worker_threads: int = 2
+    #: Seconds of audio that a recording may last.
+    max_duration: int = 4 * 3600
+    #: How often a worker may begin a job; the job of a recording that kills its workers fails after so many.
+    max_job_attempts: int = 3
+    #: How long a worker owns a job without a sign of life.
+    lease_seconds: int = 15
+    #: How long a silent worker's messages wait before another gets them.
+    heartbeat_seconds: int = 15
+    #: How long a stopping worker may take to hand its jobs back.
+    shutdown_grace_seconds: int = 25
+    #: How often expired leases are looked for; the slower sweeps run every twelfth time.
+    janitor_seconds: int = 5

@@ -1,0 +1,24 @@
+"""What the API allows and where it listens, read from its environment."""
+
+import msgspec
+
+
+class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
+    api_host: str = "127.0.0.1"
+    api_port: int = 8000
+    #: Comma-separated; empty: no key is asked for. A job belongs to the key that made it.
+    api_keys: str = ""
+    #: Requests allowed to one key or address, as `600/minute`; empty: no limit.
+    rate_limit: str = ""
+    #: Addresses of proxies whose X-Forwarded-For is believed, comma-separated.
+    trusted_proxies: str = ""
+    #: Bytes of one recording.
+    max_file_size: int = 4 * 2**30
+    #: Presigned uploads above this many bytes are cut into parts.
+    single_upload_max_bytes: int = 64 * 2**20
+    #: Bytes of a part when the API streams an upload to the store; memory is about three parts an upload.
+    upload_part_bytes: int = 8 * 2**20
+    #: Uploads streamed at once; one more is answered 503 with Retry-After.
+    max_concurrent_uploads: int = 8
+    #: How long the synchronous call waits before it answers 202 with the job.
+    sync_timeout_seconds: int = 600

@@ -1,0 +1,117 @@
+"""A job is one recording to be transcribed: its status, what is asked for, and which changes of status are legal. No I/O."""
+
+import enum
+import secrets
+import time
+from typing import Literal
+
+import msgspec
+
+
+class JobStatus(enum.StrEnum):
+    AWAITING_UPLOAD = "awaiting_upload"
+    PENDING = "pending"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+FINAL = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
+
+#: The legal changes: new status -> the statuses it may follow. Whatever is not here is refused by JobStore.
+FOLLOWS: dict[JobStatus, frozenset[JobStatus]] = {
+    JobStatus.PENDING: frozenset({JobStatus.AWAITING_UPLOAD, JobStatus.PROCESSING}),
+    JobStatus.PROCESSING: frozenset({JobStatus.PENDING, JobStatus.PROCESSING}),
+    JobStatus.COMPLETED: frozenset({JobStatus.PROCESSING}),
+    JobStatus.FAILED: frozenset({JobStatus.AWAITING_UPLOAD, JobStatus.PENDING, JobStatus.PROCESSING}),
+    JobStatus.CANCELLED: frozenset({JobStatus.AWAITING_UPLOAD, JobStatus.PENDING, JobStatus.PROCESSING}),
+}
+
+Priority = Literal["low", "normal", "high"]
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What the client asks for, with the defaults filled in."""
+
+    model: str
+    #: Whisper's language code; None: detect.
+    language: str | None = None
+    task: Literal["transcribe", "translate"] = "transcribe"
+    response_format: Literal["json", "text", "srt", "vtt", "tsv"] = "json"
+    timestamp_granularity: Literal["segment", "word"] = "segment"
+    #: Where decoding starts, 0.0 to 1.0; a window that fails its checks is tried again at higher ones.
+    temperature: float = 0.0
+    #: Text that precedes the recording, to set style and spelling.
+    prompt: str | None = None
+    #: Words to listen for.
+    hotwords: str | None = None
+    #: Leave stretches without speech out; off, Whisper invents text on them.
+    vad_filter: bool = True
+    #: Characters in a subtitle line; None: one line a segment.
+    max_line_width: int | None = None
+    #: Lines in a cue, counted only with max_line_width; None: no limit.
+    max_line_count: int | None = None
+    priority: Priority = "normal"
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the recording is."""
+
+    #: form: streamed through the API; upload: put by the client with presigned links; object: was in the bucket already.
+    type: Literal["form", "upload", "object"]
+    #: Key in the bucket.
+    key: str
+    #: As the client named it: text for people, never a part of a key, a path or a header.
+    filename: str
+    #: Bytes.
+    size: int
+    #: As the client said; what the bytes are is found by decoding them.
+    content_type: str | None = None
+
+
+class Upload(msgspec.Struct, frozen=True, kw_only=True):
+    """A presigned multipart upload under way."""
+
+    upload_id: str
+    #: Bytes of every part but the last.
+    part_size: int
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """A job's record. Times are seconds since the epoch."""
+
+    job_id: str
+    #: Whose API key made it; "" where no keys are set.
+    owner: str
+    status: JobStatus
+    source: Source
+    options: Options
+    created_at: float
+    #: Share of the audio that is done, 0 to 100; 100 only when the results are stored.
+    progress: float = 0.0
+    started_at: float | None = None
+    completed_at: float | None = None
+    #: When the record and its objects are removed; for an upload that was not started, when its links end.
+    expires_at: float | None = None
+    #: Length of the decoded audio in seconds, once known.
+    duration: float | None = None
+    #: How often a worker has begun.
+    attempts: int = 0
+    #: Format -> bytes of the result object, once completed. The keys are storage.object_store.result_key.
+    files: dict[str, int] = {}
+    error: str | None = None
+    error_code: str | None = None
+    #: Only of a presigned multipart upload.
+    upload: Upload | None = None
+
+
+def new_job_id(now: float | None = None) -> str:
+    """22 hex characters, the first 12 of them milliseconds: ids sort by time and cannot be guessed (40 random bits)."""
+    milliseconds = round((time.time() if now is None else now) * 1000)
+    return f"{milliseconds:012x}{secrets.token_hex(5)}"
+
+
+def created_at(job_id: str) -> float:
+    """Seconds since the epoch at which an id was made."""
+    return int(job_id[:12], 16) / 1000
