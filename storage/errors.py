@@ -19,7 +19,7 @@
 
 
 class StorageError(Exception):
-    """Base of everything that storage raises on purpose. The message states the fact and, where there is one, the limit."""
+    """Base of everything that storage raises on purpose. The message states the fact and the limit, if any."""
 
     code = "internal_error"
 

@@ -1,4 +1,4 @@
-"""A job is one recording to be transcribed: its status, what is asked for, and which changes of status are legal. No I/O."""
+"""A job is one recording to be transcribed: status, what is asked for, and which changes of status are legal. No I/O."""
 
 import enum
 import secrets
@@ -58,7 +58,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 class Source(msgspec.Struct, frozen=True, kw_only=True):
     """Where the recording is."""
 
-    #: form: streamed through the API; upload: put by the client with presigned links; object: was in the bucket already.
+    #: form: streamed through the API; upload: put by the client with presigned links; object: was in the bucket.
     type: Literal["form", "upload", "object"]
     #: Key in the bucket.
     key: str

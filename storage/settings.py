@@ -33,7 +33,7 @@ def read_settings(kind: type[T], environ: Mapping[str, str] = os.environ) -> T:
 
 
 def _named(error: msgspec.ValidationError) -> str:
-    """msgspec's message with the variable's name in place of its JSON path: `Expected `int` - at `$.api_port`` → API_PORT."""
+    """msgspec's message with the variable's name in place of its JSON path: `$.api_port` becomes API_PORT."""
     what, _, path = str(error).partition(" - at `$.")
     return f"{path.rstrip('`').upper()}: {what}" if path else what
 
