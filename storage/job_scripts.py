@@ -1,0 +1,150 @@
+"""The Lua that changes a job's record: each script is one atomic step, so that a cancel and a finish cannot both win.
+
+Times come from Redis's own clock, so that workers whose clocks differ agree on who holds a lease. Every script begins
+with PRELUDE, which keeps the indexes in step with the status. Keys, all in database 1:
+
+    bs:job:{id}               hash: the record
+    bs:events:{id}            stream: what happened to the job, for those who wait
+    bs:jobs:{owner}[:status]  sorted set, scores 0: ids in the order of creation, listed by lexical range
+    bs:status:{status}        sorted set: id -> when it took this status, for the janitor
+    bs:leases                 sorted set: id -> when the worker's lease ends
+    bs:expiring               sorted set: id -> when the record and its objects are to be removed
+    bs:deleted                sorted set: id -> when it was deleted, so that a late writer's objects are swept
+"""
+
+#: Events kept for a job; a late listener reads the story from there.
+EVENTS_KEPT = 10_000
+
+PRELUDE = f"""
+local job, events = KEYS[1], KEYS[2]
+local clock = redis.call('TIME')
+local now = clock[1] + clock[2] / 1e6
+local function get(field) return redis.call('HGET', job, field) end
+local function announce(...) redis.call('XADD', events, 'MAXLEN', '~', '{EVENTS_KEPT}', '*', ...) end
+local function move(from, to)
+    local id, owner = get('job_id'), get('owner')
+    redis.call('HSET', job, 'status', to)
+    if from ~= to then
+        redis.call('ZREM', 'bs:jobs:' .. owner .. ':' .. from, id)
+        redis.call('ZADD', 'bs:jobs:' .. owner .. ':' .. to, 0, id)
+    end
+    redis.call('ZREM', 'bs:status:' .. from, id)
+    redis.call('ZADD', 'bs:status:' .. to, string.format('%.3f', now), id)
+    redis.call('ZREM', 'bs:expiring', id)
+    redis.call('HDEL', job, 'expires_at', 'upload')
+    if to ~= 'processing' then
+        redis.call('ZREM', 'bs:leases', id)
+        redis.call('HDEL', job, 'token')
+    end
+end
+local function finish(retention)
+    redis.call('HSET', job, 'completed_at', string.format('%.3f', now))
+    if tonumber(retention) > 0 then
+        local ends = string.format('%.3f', now + retention)
+        redis.call('HSET', job, 'expires_at', ends)
+        redis.call('ZADD', 'bs:expiring', ends, get('job_id'))
+    end
+end
+local function hold(lease)
+    redis.call('ZADD', 'bs:leases', string.format('%.3f', now + lease), get('job_id'))
+end
+local function lease_left()
+    return tonumber(redis.call('ZSCORE', 'bs:leases', get('job_id')) or '0') - now
+end
+local status = get('status')
+if not status then return {{'missing'}} end
+"""
+
+#: ARGV: new status, statuses it may follow (`,a,b,`), token or '', retention in seconds when final or '', field, value, ...
+#: Returns ok | missing | conflict | fenced, and the status before.
+TRANSITION = (
+    PRELUDE
+    + """
+if not string.find(ARGV[2], ',' .. status .. ',', 1, true) then return {'conflict', status} end
+if ARGV[3] ~= '' and get('token') ~= ARGV[3] then return {'fenced', status} end
+move(status, ARGV[1])
+if ARGV[4] ~= '' then finish(ARGV[4]) end
+for i = 5, #ARGV, 2 do redis.call('HSET', job, ARGV[i], ARGV[i + 1]) end
+announce('type', ARGV[1])
+return {'ok', status}
+"""
+)
+
+#: ARGV: token, worker, lease in seconds, most attempts, retention in seconds. The attempt is counted before the work
+#: begins, so that a recording that kills its worker does not circle for ever.
+#: Returns ok | exhausted | missing | conflict, and the status before.
+CLAIM = (
+    PRELUDE
+    + """
+if not (status == 'pending' or (status == 'processing' and lease_left() <= 0)) then return {'conflict', status} end
+local attempts = redis.call('HINCRBY', job, 'attempts', 1)
+if attempts > tonumber(ARGV[4]) then
+    redis.call('HINCRBY', job, 'attempts', -1)
+    move(status, 'failed')
+    finish(ARGV[5])
+    redis.call('HSET', job, 'error_code', 'worker_lost',
+        'error', 'the worker died ' .. (attempts - 1) .. ' times on this recording, the limit is ' .. ARGV[4])
+    announce('type', 'failed')
+    return {'exhausted', status}
+end
+move(status, 'processing')
+redis.call('HSET', job, 'token', ARGV[1], 'worker', ARGV[2])
+redis.call('HSETNX', job, 'started_at', string.format('%.3f', now))
+hold(ARGV[3])
+announce('type', 'processing', 'attempt', attempts)
+return {'ok', status}
+"""
+)
+
+#: ARGV: token, lease in seconds, progress (0 to 100), field, value, ... A sign of life: renews the lease, raises the
+#: progress, and tells the worker whether the job is still its own. Returns ok | missing | conflict | fenced, and the status.
+BEAT = (
+    PRELUDE
+    + """
+if status ~= 'processing' then return {'conflict', status} end
+if get('token') ~= ARGV[1] then return {'fenced', status} end
+hold(ARGV[2])
+for i = 4, #ARGV, 2 do redis.call('HSET', job, ARGV[i], ARGV[i + 1]) end
+if tonumber(ARGV[3]) > tonumber(get('progress') or '0') then
+    redis.call('HSET', job, 'progress', ARGV[3])
+    announce('type', 'progress', 'progress', ARGV[3])
+end
+return {'ok', status}
+"""
+)
+
+#: A job whose lease ran out waits again. Returns ok | missing | conflict, and the status before.
+EXPIRE_LEASE = (
+    PRELUDE
+    + """
+if status ~= 'processing' or lease_left() > 0 then return {'conflict', status} end
+move(status, 'pending')
+announce('type', 'pending')
+return {'ok', status}
+"""
+)
+
+#: The record and every index entry go; the id is remembered as deleted.
+DELETE = (
+    PRELUDE
+    + """
+local id, owner = get('job_id'), get('owner')
+redis.call('ZREM', 'bs:jobs:' .. owner, id)
+redis.call('ZREM', 'bs:jobs:' .. owner .. ':' .. status, id)
+redis.call('ZREM', 'bs:status:' .. status, id)
+redis.call('ZREM', 'bs:leases', id)
+redis.call('ZREM', 'bs:expiring', id)
+redis.call('ZADD', 'bs:deleted', string.format('%.3f', now), id)
+redis.call('DEL', job, events)
+return {'ok', status}
+"""
+)
+
+#: KEYS: bs:work. ARGV: bytes, seconds. Sums that forget: the last ten jobs or so count.
+RECORD_WORK = """
+for i, field in ipairs({'bytes', 'seconds', 'jobs'}) do
+    local given = ({ARGV[1], ARGV[2], 1})[i]
+    local kept = tonumber(redis.call('HGET', KEYS[1], field) or '0') * 0.9
+    redis.call('HSET', KEYS[1], field, string.format('%.6f', kept + given))
+end
+"""

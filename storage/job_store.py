@@ -1,0 +1,340 @@
+"""Jobs in Redis: the only writer of a status.
+
+Every change is one Lua script (job_scripts.py): it checks the status before, the owner's token where a worker writes, and
+keeps the indexes in step. So a cancel and a finish cannot both win, and a worker that lost its lease changes nothing.
+"""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+import redis
+
+from storage import job_scripts
+from storage.errors import JobConflict, JobFenced, JobMissing
+from storage.job import FINAL, FOLLOWS, Job, JobStatus, Source
+from storage.redis_client import JOBS_DATABASE, connect, redis_errors
+from storage.settings import StorageSettings
+
+#: What a byte of recording is taken to cost before anything was measured: 16 kB of audio a second at ten times its speed.
+_SECONDS_A_BYTE = 1 / 160_000
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """A worker's hold on a job: every write of its must show the token."""
+
+    job: Job
+    token: str
+
+
+class JobPage(msgspec.Struct, frozen=True):
+    jobs: list[Job]
+    #: Jobs on all pages.
+    total: int
+    #: Where the next page begins; None on the last one.
+    next_cursor: str | None
+
+
+class WorkerState(msgspec.Struct, frozen=True):
+    """What a worker says of itself."""
+
+    worker_id: str
+    device: str
+    compute_type: str
+    #: Names of the loaded models.
+    models: list[str]
+    threads: int
+    #: Seconds since the epoch, by Redis's clock.
+    seen_at: float = 0.0
+
+
+class JobStore:
+    """Raises QueueUnavailable from every method when Redis does not answer."""
+
+    def __init__(self, client: redis.Redis, retention_seconds: int) -> None:
+        self._redis = client
+        self._retention_seconds = retention_seconds
+        self._transition = client.register_script(job_scripts.TRANSITION)
+        self._claim = client.register_script(job_scripts.CLAIM)
+        self._beat = client.register_script(job_scripts.BEAT)
+        self._expire_lease = client.register_script(job_scripts.EXPIRE_LEASE)
+        self._delete = client.register_script(job_scripts.DELETE)
+        self._record_work = client.register_script(job_scripts.RECORD_WORK)
+
+    @classmethod
+    def connect(cls, settings: StorageSettings) -> "JobStore":
+        return cls(connect(settings, JOBS_DATABASE), settings.retention_seconds)
+
+    @redis_errors()
+    def check(self) -> None:
+        self._redis.ping()
+
+    # The record
+
+    @redis_errors()
+    def create(self, job: Job) -> None:
+        """Store a new job and index it; all or nothing."""
+        with self._redis.pipeline(transaction=True) as steps:
+            steps.hset(_job_key(job.job_id), mapping=_to_hash(job))
+            steps.zadd(f"bs:jobs:{job.owner}", {job.job_id: 0})
+            steps.zadd(f"bs:jobs:{job.owner}:{job.status}", {job.job_id: 0})
+            steps.zadd(f"bs:status:{job.status}", {job.job_id: job.created_at})
+            if job.expires_at is not None:
+                steps.zadd("bs:expiring", {job.job_id: job.expires_at})
+            steps.xadd(_events_key(job.job_id), {"type": str(job.status)})
+            steps.execute()
+
+    @redis_errors()
+    def get(self, job_id: str, owner: str | None = None) -> Job:
+        """Raises JobMissing: there is no such job, or it is not this owner's."""
+        record = self._redis.hgetall(_job_key(job_id))
+        if not record or (owner is not None and record["owner"] != owner):
+            raise JobMissing(f"there is no job {job_id[:64]!r}")
+        return _from_hash(record)
+
+    @redis_errors()
+    def list(self, owner: str, status: JobStatus | None = None, limit: int = 50, cursor: str | None = None) -> JobPage:
+        """Jobs of one owner, newest first. `cursor` is the last id of the page before."""
+        index = f"bs:jobs:{owner}:{status}" if status else f"bs:jobs:{owner}"
+        ids = self._redis.zrange(
+            index, f"({cursor}" if cursor else "+", "-", desc=True, bylex=True, offset=0, num=limit + 1
+        )
+        with self._redis.pipeline(transaction=False) as steps:
+            for job_id in ids[:limit]:
+                steps.hgetall(_job_key(job_id))
+            steps.zcard(index)
+            *records, total = steps.execute()
+        return JobPage(
+            jobs=[_from_hash(record) for record in records if record],
+            total=total,
+            next_cursor=ids[limit - 1] if len(ids) > limit else None,
+        )
+
+    def start(self, job_id: str, size: int) -> Job:
+        """The upload is whole, `size` bytes: the job waits for a worker."""
+        source = msgspec.structs.replace(self.get(job_id).source, size=size)
+        self._change(job_id, JobStatus.PENDING, only=JobStatus.AWAITING_UPLOAD, source=_dumps(source))
+        return self.get(job_id)
+
+    def cancel(self, job_id: str) -> Job:
+        """Raises JobConflict: the job is final already."""
+        self._change(job_id, JobStatus.CANCELLED)
+        return self.get(job_id)
+
+    def fail(self, job_id: str, code: str, message: str, token: str = "") -> Job:
+        """With a token, only the worker that owns the job may say so."""
+        self._change(job_id, JobStatus.FAILED, token=token, error_code=code, error=message)
+        return self.get(job_id)
+
+    @redis_errors()
+    def delete(self, job_id: str) -> None:
+        """Remove the record. Its objects are to be removed before: the record is what names them."""
+        self._delete(keys=_keys(job_id))
+
+    # A worker's hold
+
+    @redis_errors()
+    def claim(self, job_id: str, worker: str, lease_seconds: float, max_attempts: int) -> Claim:
+        """Own a job that waits, or whose worker's lease ran out. The attempt is counted before the work begins.
+
+        Raises:
+            JobConflict: another worker holds it, it is final, or this would be one attempt too many, which fails it.
+        """
+        token = secrets.token_hex(8)
+        outcome, status = _answer(
+            self._claim(keys=_keys(job_id), args=[token, worker, lease_seconds, max_attempts, self._retention_seconds])
+        )
+        if outcome == "ok":
+            return Claim(self.get(job_id), token)
+        if outcome == "missing":
+            raise JobMissing(f"there is no job {job_id!r}")
+        if outcome == "exhausted":
+            raise JobConflict(f"job {job_id} killed its workers {max_attempts} times and has failed")
+        raise JobConflict(f"job {job_id} is {status}")
+
+    @redis_errors()
+    def beat(
+        self, job_id: str, token: str, progress: float, lease_seconds: float, duration: float | None = None
+    ) -> None:
+        """Renew the lease and tell the progress, 0 to 100; it never goes back.
+
+        Raises:
+            JobFenced: the job was cancelled, deleted or taken over: whoever beats must stop.
+        """
+        known = [] if duration is None else ["duration", duration]
+        outcome, status = _answer(
+            self._beat(keys=_keys(job_id), args=[token, lease_seconds, round(progress, 1), *known])
+        )
+        if outcome != "ok":
+            raise JobFenced(f"job {job_id} is {status or 'deleted'} and not this worker's")
+
+    def complete(self, job_id: str, token: str, files: dict[str, int], duration: float) -> None:
+        """The commit point: the results are stored. Raises JobFenced when the job is not this worker's any more."""
+        self._change(
+            job_id, JobStatus.COMPLETED, token=token, files=_dumps(files), duration=str(duration), progress="100"
+        )
+
+    def release(self, job_id: str, token: str, *, refund: bool) -> None:
+        """Hand a job back unfinished. `refund`: the attempt does not count, for its failure was not the recording's."""
+        attempts = self.get(job_id).attempts - (1 if refund else 0)
+        self._change(job_id, JobStatus.PENDING, token=token, attempts=str(max(attempts, 0)))
+
+    # What the janitor asks
+
+    @redis_errors()
+    def expired_leases(self, limit: int = 100) -> list[str]:
+        return self._redis.zrange("bs:leases", "-inf", str(self._now()), byscore=True, offset=0, num=limit)
+
+    @redis_errors()
+    def expire_lease(self, job_id: str) -> bool:
+        """Put a job whose lease ran out back to pending; False: it moved on in the meantime."""
+        outcome, _ = _answer(self._expire_lease(keys=_keys(job_id)))
+        if outcome == "missing":
+            self._redis.zrem("bs:leases", job_id)
+        return outcome == "ok"
+
+    @redis_errors()
+    def expired(self, limit: int = 100) -> list[str]:
+        """Jobs to be removed: kept long enough, or uploads never started."""
+        return self._redis.zrange("bs:expiring", "-inf", str(self._now()), byscore=True, offset=0, num=limit)
+
+    @redis_errors()
+    def pending_longer_than(self, seconds: float, limit: int = 10_000) -> list[str]:
+        latest = str(self._now() - seconds)
+        return self._redis.zrange("bs:status:pending", "-inf", latest, byscore=True, offset=0, num=limit)
+
+    @redis_errors()
+    def deleted(self, forget_after_seconds: float = 3600) -> list[str]:
+        """Ids deleted within the last hour; older ones are forgotten."""
+        self._redis.zremrangebyscore("bs:deleted", "-inf", self._now() - forget_after_seconds)
+        return self._redis.zrange("bs:deleted", 0, -1)
+
+    @contextmanager
+    def lock(self, name: str, seconds: float) -> Iterator[bool]:
+        """One holder among all processes, for `seconds` at most. Yields False, at once, when another has it."""
+        with redis_errors():
+            lock = self._redis.lock(f"bs:lock:{name}", timeout=seconds, blocking=False)
+            held = lock.acquire()
+        try:
+            yield held
+        finally:
+            if held:
+                with redis_errors():
+                    self._redis.eval(_UNLOCK, 1, f"bs:lock:{name}", lock.local.token)
+
+    # Workers and their speed
+
+    @redis_errors()
+    def announce_worker(self, state: WorkerState) -> None:
+        self._redis.hset(
+            "bs:workers", state.worker_id, _dumps(msgspec.structs.replace(state, seen_at=self._now()))
+        )
+
+    @redis_errors()
+    def withdraw_worker(self, worker_id: str) -> None:
+        self._redis.hdel("bs:workers", worker_id)
+
+    @redis_errors()
+    def workers(self, max_age_seconds: float = 20) -> list[WorkerState]:
+        """Workers that gave a sign of life lately; those silent for an hour are forgotten."""
+        now = self._now()
+        states = [msgspec.json.decode(text, type=WorkerState) for text in self._redis.hvals("bs:workers")]
+        for state in states:
+            if state.seen_at < now - 3600:
+                self._redis.hdel("bs:workers", state.worker_id)
+        return [state for state in states if state.seen_at >= now - max_age_seconds]
+
+    @redis_errors()
+    def record_work(self, size: int, seconds: float) -> None:
+        """A recording of `size` bytes took `seconds` of a worker."""
+        self._record_work(keys=["bs:work"], args=[size, seconds])
+
+    @redis_errors()
+    def estimate_seconds(self, size: int) -> float:
+        """How long until a recording of `size` bytes is done, from measured speed and the jobs before it."""
+        with self._redis.pipeline(transaction=False) as steps:
+            steps.hgetall("bs:work")
+            steps.zcard("bs:status:pending")
+            steps.zcard("bs:status:processing")
+            work, pending, processing = steps.execute()
+        measured = {name: float(value) for name, value in work.items()}
+        own = size * (measured["seconds"] / max(measured["bytes"], 1.0) if measured else _SECONDS_A_BYTE)
+        each = measured["seconds"] / measured["jobs"] if measured else own
+        return own + each * (pending + processing) / max(1, len(self.workers()))
+
+    # Details
+
+    @redis_errors()
+    def _change(
+        self, job_id: str, to: JobStatus, *, only: JobStatus | None = None, token: str = "", **fields: str
+    ) -> None:
+        before = {only} if only else FOLLOWS[to]
+        outcome, status = _answer(
+            self._transition(
+                keys=_keys(job_id),
+                args=[
+                    str(to),
+                    f",{','.join(sorted(before))},",
+                    token,
+                    self._retention_seconds if to in FINAL else "",
+                    *[part for item in fields.items() for part in item],
+                ],
+            )
+        )
+        if outcome == "ok":
+            return
+        if token:
+            raise JobFenced(f"job {job_id} is {status or 'deleted'} and not this worker's")
+        if outcome == "missing":
+            raise JobMissing(f"there is no job {job_id!r}")
+        raise JobConflict(f"job {job_id} is {status} and cannot become {to}")
+
+    def _now(self) -> float:
+        seconds, microseconds = self._redis.time()
+        return float(seconds) + float(microseconds) / 1e6
+
+
+#: Only the holder may unlock; after its time another may hold it.
+_UNLOCK = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+
+#: Fields of the record that are Structs or dicts, kept as JSON.
+_NESTED = {"source", "options", "files", "upload"}
+
+
+def _to_hash(job: Job) -> dict[str, str]:
+    fields = msgspec.structs.asdict(job)
+    return {
+        name: _dumps(value) if name in _NESTED else str(value)
+        for name, value in fields.items()
+        if value is not None and value != {}
+    }
+
+
+def _from_hash(record: dict[str, str]) -> Job:
+    fields: dict[str, Any] = dict(record)
+    for name in _NESTED & fields.keys():
+        fields[name] = msgspec.json.decode(fields[name])
+    return msgspec.convert(fields, Job, strict=False)
+
+
+def _dumps(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _job_key(job_id: str) -> str:
+    return f"bs:job:{job_id}"
+
+
+def _events_key(job_id: str) -> str:
+    return f"bs:events:{job_id}"
+
+
+def _keys(job_id: str) -> list[str]:
+    return [_job_key(job_id), _events_key(job_id)]
+
+
+def _answer(reply: list[str]) -> tuple[str, str | None]:
+    """A script's answer: the outcome and the status, None when the job is missing."""
+    return reply[0], reply[1] if len(reply) > 1 else None

@@ -1,0 +1,42 @@
+"""Redis connections with time-outs and retries, and its errors by our names."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from storage.errors import QueueUnavailable
+from storage.settings import StorageSettings
+
+#: Databases: the queue's own, so that Dramatiq's maintenance does not walk over the jobs.
+QUEUE_DATABASE, JOBS_DATABASE = 0, 1
+
+#: Three quick tries bridge a dropped connection; a longer outage is the caller's to answer.
+_BACKOFF = ExponentialBackoff(cap=1.0, base=0.05)
+_CONNECTION: dict[str, Any] = {"socket_connect_timeout": 2, "socket_timeout": 10, "health_check_interval": 30}
+
+
+def connect(settings: StorageSettings, database: int, *, decode: bool = True) -> redis.Redis:
+    """A thread-safe client; it connects when first used."""
+    return redis.Redis.from_url(
+        settings.redis_url, db=database, retry=Retry(_BACKOFF, 3), decode_responses=decode, **_CONNECTION
+    )
+
+
+def connect_async(settings: StorageSettings, database: int) -> "redis.asyncio.Redis":
+    return redis.asyncio.Redis.from_url(
+        settings.redis_url, db=database, retry=AsyncRetry(_BACKOFF, 3), decode_responses=True, **_CONNECTION
+    )
+
+
+@contextmanager
+def redis_errors() -> Iterator[None]:
+    """What redis-py raises when Redis is away, restarting or full leaves as QueueUnavailable."""
+    try:
+        yield
+    except redis.RedisError as error:
+        raise QueueUnavailable(f"Redis does not answer: {error}") from error
