@@ -1,4 +1,4 @@
-"""A job is one recording to be transcribed: status, what is asked for, and which changes of status are legal. No I/O."""
+"""A job is one recording to be transcribed: status, what is asked for, which changes of status are legal. No I/O."""
 
 import enum
 import secrets
