@@ -6,15 +6,16 @@ keeps the indexes in step. So a cancel and a finish cannot both win, and a worke
 
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
 import redis
+from redis.exceptions import LockError
 
 from storage import job_scripts
 from storage.errors import JobConflict, JobFenced, JobMissing
-from storage.job import FINAL, FOLLOWS, Job, JobStatus, Source
+from storage.job import FINAL, FOLLOWS, Job, JobStatus
 from storage.redis_client import JOBS_DATABASE, connect, redis_errors
 from storage.settings import StorageSettings
 
@@ -95,7 +96,9 @@ class JobStore:
         return _from_hash(record)
 
     @redis_errors()
-    def list(self, owner: str, status: JobStatus | None = None, limit: int = 50, cursor: str | None = None) -> JobPage:
+    def list_jobs(
+        self, owner: str, status: JobStatus | None = None, limit: int = 50, cursor: str | None = None
+    ) -> JobPage:
         """Jobs of one owner, newest first. `cursor` is the last id of the page before."""
         index = f"bs:jobs:{owner}:{status}" if status else f"bs:jobs:{owner}"
         ids = self._redis.zrange(
@@ -221,8 +224,9 @@ class JobStore:
             yield held
         finally:
             if held:
-                with redis_errors():
-                    self._redis.eval(_UNLOCK, 1, f"bs:lock:{name}", lock.local.token)
+                # It may have run out, and another may hold it: then there is nothing to give back.
+                with redis_errors(), suppress(LockError):
+                    lock.release()
 
     # Workers and their speed
 
@@ -295,9 +299,6 @@ class JobStore:
         seconds, microseconds = self._redis.time()
         return float(seconds) + float(microseconds) / 1e6
 
-
-#: Only the holder may unlock; after its time another may hold it.
-_UNLOCK = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
 #: Fields of the record that are Structs or dicts, kept as JSON.
 _NESTED = {"source", "options", "files", "upload"}

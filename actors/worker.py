@@ -1,0 +1,140 @@
+"""A worker process: `python -m actors.worker`. One process, one engine, a few threads that share it.
+
+Dramatiq's own Worker runs here in the main process, without the master and fork of its command line: nothing is orphaned
+when it is killed, the model is never loaded before a fork, and whoever supervises sees the very process that works.
+"""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+import dramatiq
+import structlog
+from dramatiq.middleware import CurrentMessage
+
+from actors import messages
+from actors.broker import MAX_RETRIES, make_broker
+from actors.engine import Engine
+from actors.errors import DeviceUnavailable
+from actors.janitor import Janitor
+from actors.pipeline import Pipeline, Stopping
+from actors.settings import ActorSettings
+from storage import logs
+from storage.errors import ModelUnavailable, QueueUnavailable, StoreUnavailable
+from storage.job_store import JobStore, WorkerState
+from storage.model_store import ModelStore
+from storage.object_store import ObjectStore
+from storage.settings import SettingsError, StorageSettings, read_settings
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+#: How long an idle consumer waits between two looks at its queue; a message waits half of it on average.
+_POLL_MILLISECONDS = 50
+
+#: How often a worker says that it lives; JobStore.workers counts those heard of within 20 s.
+_ANNOUNCE_SECONDS = 5
+
+
+def main() -> int:
+    """Work until SIGTERM or SIGINT. Returns the exit status: 0, or 1 with the reason in the log."""
+    logs.configure()
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    try:
+        return run(read_settings(StorageSettings), read_settings(ActorSettings), stopping)
+    except (SettingsError, DeviceUnavailable, ModelUnavailable) as error:
+        log.error("worker cannot start", reason=str(error))
+        return 1
+
+
+def run(storage: StorageSettings, settings: ActorSettings, stopping: threading.Event) -> int:
+    objects = ObjectStore(storage)
+    jobs = JobStore.connect(storage)
+    engine = Engine(settings, ModelStore(storage, objects).path)
+    log.info("engine checked", sentence=engine.self_check())
+    if not (_reached(objects.prepare, stopping) and _reached(jobs.check, stopping)):
+        return 0
+    if not _reached(lambda: engine.load(storage.default_model), stopping):
+        return 0
+
+    worker_id = f"{socket.gethostname()}:{os.getpid()}"
+    pipeline = Pipeline(jobs, objects, engine, settings, worker_id, stopping)
+    broker = make_broker(storage, settings.heartbeat_seconds)
+
+    def transcribe_recording(job_id: str) -> None:
+        message = CurrentMessage.get_current_message()
+        last_try = message is not None and message.options.get("retries", 0) >= MAX_RETRIES
+        try:
+            pipeline.transcribe_recording(job_id, last_try=last_try)
+        except Stopping:
+            messages.send(broker, job_id)
+
+    messages.declare(broker, transcribe_recording)
+    janitor = Janitor(jobs, objects, broker, storage)
+
+    def announce() -> None:
+        jobs.announce_worker(
+            WorkerState(worker_id, engine.device, engine.compute_type, engine.loaded, settings.worker_threads)
+        )
+
+    worker = dramatiq.Worker(broker, worker_threads=settings.worker_threads, worker_timeout=_POLL_MILLISECONDS)
+    # No message waits in a busy worker while another is idle.
+    worker.queue_prefetch = settings.worker_threads
+    worker.start()
+    _every(_ANNOUNCE_SECONDS, announce, stopping)
+    _every(settings.janitor_seconds, janitor.tick, stopping)
+    log.info("worker ready", worker_id=worker_id, threads=settings.worker_threads, models=engine.loaded)
+
+    stopping.wait()
+    worker.stop(timeout=settings.shutdown_grace_seconds * 1000)
+    try:
+        jobs.withdraw_worker(worker_id)
+    except QueueUnavailable:
+        pass  # It is forgotten for its silence.
+    log.info("worker stopped", worker_id=worker_id)
+    if any(thread.is_alive() for thread in worker.workers):
+        # A window of a large model outlasts the grace. Its job comes back when the lease runs out; the interpreter must
+        # not take the engine down under a running thread, which aborts the process.
+        sys.stderr.flush()
+        os._exit(0)
+    return 0
+
+
+def _reached(step: Callable[[], T], stopping: threading.Event) -> bool:
+    """Repeat a step until storage answers. False: the worker is to stop."""
+    pause = 0.5
+    while not stopping.is_set():
+        try:
+            step()
+            return True
+        except (StoreUnavailable, QueueUnavailable) as error:
+            log.warning("waiting for storage", reason=str(error))
+            stopping.wait(pause)
+            pause = min(pause * 2, 10)
+    return False
+
+
+def _every(seconds: float, step: Callable[[], None], stopping: threading.Event) -> None:
+    """Run a step at once and then at intervals, in a thread of its own, until the worker stops."""
+
+    def loop() -> None:
+        while True:
+            try:
+                step()
+            except QueueUnavailable as error:
+                log.warning("waiting for Redis", reason=str(error))
+            if stopping.wait(seconds):
+                return
+
+    threading.Thread(target=loop, name=step.__qualname__, daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
