@@ -1,0 +1,71 @@
+#!/usr/bin/env python
+"""Empty the queue: every job that waits for a worker fails with the code `purged`; jobs in work go on."""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from actors import messages
+from actors.broker import make_broker
+from deploy.environment import read_environment
+from storage.errors import JobConflict, JobMissing, StorageError
+from storage.job_store import JobStore
+from storage.redis_client import redis_errors
+from storage.settings import SettingsError, StorageSettings, read_settings
+
+REASON = "the queue was purged before a worker began this job"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    arguments = parser.parse_args()
+    try:
+        settings = read_settings(StorageSettings, read_environment())
+        jobs = JobStore.connect(settings)
+        waiting = len(jobs.pending_longer_than(0))
+        if not arguments.yes and not agreed(waiting):
+            print("nothing was changed")
+            return 1
+        print(f"✓ purged jobs: {purge(jobs, settings)}")
+    except (SettingsError, StorageError) as error:
+        print(f"✗ {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def agreed(waiting: int) -> bool:
+    try:
+        return input(f"Fail the {waiting} jobs that wait? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
+def purge(jobs: JobStore, settings: StorageSettings) -> int:
+    """The number of jobs failed. One that a worker begins between the look and the change fails too: its work is dropped."""
+    purged = 0
+    # The store hands them out in portions.
+    while failed := sum(fail(jobs, job_id) for job_id in jobs.pending_longer_than(0)):
+        purged += failed
+    # Their messages would be harmless: a worker drops those of a final job. A new job's message that goes with them is
+    # sent again by the janitor.
+    broker = make_broker(settings)
+    broker.declare_queue(messages.QUEUE)
+    with redis_errors():
+        broker.flush(messages.QUEUE)
+    return purged
+
+
+def fail(jobs: JobStore, job_id: str) -> bool:
+    try:
+        jobs.fail(job_id, "purged", REASON)
+    except (JobConflict, JobMissing):
+        # It ended or was deleted meanwhile.
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())
