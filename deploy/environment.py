@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from deploy.embedded.settings import StackSettings
+from deploy.settings import StackSettings
 from storage.settings import read_settings
 
 ROOT = Path(__file__).resolve().parent.parent

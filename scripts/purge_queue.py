@@ -44,7 +44,7 @@ def agreed(waiting: int) -> bool:
 
 
 def purge(jobs: JobStore, settings: StorageSettings) -> int:
-    """The number of jobs failed. One that a worker begins between the look and the change fails too: its work is dropped."""
+    """The number of jobs failed. One that a worker begins between the look and the change fails too."""
     purged = 0
     # The store hands them out in portions.
     while failed := sum(fail(jobs, job_id) for job_id in jobs.pending_longer_than(0)):

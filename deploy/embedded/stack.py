@@ -11,8 +11,8 @@ import msgspec
 
 from actors.settings import ActorSettings
 from deploy.embedded.parts import GRPC_OFFSET, HOST, STORE_PORTS, Part, is_free, redis_part, store_part
-from deploy.embedded.settings import StackSettings
 from deploy.environment import ROOT, STACK_FILE, data_folder, merged, read_file
+from deploy.settings import StackSettings
 from service.settings import ServiceSettings
 from storage.settings import StorageSettings, read_settings
 
