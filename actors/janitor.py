@@ -5,13 +5,14 @@ enough, objects that no record names. Every step may be broken off and done agai
 """
 
 import time
+from itertools import groupby
 
 import structlog
 from dramatiq.brokers.redis import RedisBroker
 
 from actors import messages
 from actors.broker import queued_job_ids
-from storage.errors import JobMissing, StorageError
+from storage.errors import JobMissing, ObjectMissing, StorageError
 from storage.job import JobStatus, created_at
 from storage.job_store import JobStore
 from storage.object_store import ObjectStore, job_key
@@ -100,7 +101,7 @@ class Janitor:
         never accepted, or it is older than anything is kept.
         """
         for prefix in JOB_PREFIXES:
-            for job_id in self._objects.folders(prefix):
+            for job_id, _ in groupby(self._objects.list(prefix), key=lambda item: item.key.split("/")[1]):
                 try:
                     job = self._jobs.get(job_id)
                 except JobMissing:
@@ -120,4 +121,10 @@ class Janitor:
         kept = self._settings.retention_seconds
         if kept and age > kept + self._settings.upload_expires_seconds:
             return True
-        return age > self._settings.upload_expires_seconds and not self._objects.exists(job_key(job_id))
+        if age < self._settings.upload_expires_seconds:
+            return False
+        try:
+            self._objects.head(job_key(job_id))
+        except ObjectMissing:
+            return True
+        return False

@@ -1,0 +1,158 @@
+"""The janitor over a real store and Redis: it mends what dying processes leave and touches nothing else."""
+
+import time
+
+import msgspec
+import pytest
+
+from actors import messages
+from actors.broker import make_broker, queued_job_ids
+from actors.janitor import Janitor
+from storage.errors import JobMissing
+from storage.job import JobStatus, Upload, new_job_id
+from storage.job_store import JobStore
+from storage.object_store import ObjectStore, job_key, result_key, source_key
+from storage.settings import StorageSettings
+from tests.storage.test_job_store import a_job, wait_until
+
+DAY = 86400
+
+
+class House:
+    def __init__(self, settings: StorageSettings) -> None:
+        self.settings = settings
+        self.jobs = JobStore.connect(settings)
+        self.objects = ObjectStore(settings)
+        self.objects.prepare()
+        self.broker = make_broker(settings)
+        messages.declare(self.broker, lambda job_id: None)
+        self.janitor = Janitor(self.jobs, self.objects, self.broker, settings)
+
+    def put(self, *keys: str) -> None:
+        for key in keys:
+            self.objects.put(key, b"x", "application/octet-stream")
+
+    def keys(self, job_id: str) -> set[str]:
+        return {
+            item.key.rpartition("/")[2]
+            for prefix in ("sources/", "chunks/", "transcripts/")
+            for item in self.objects.list(f"{prefix}{job_id}/")
+        }
+
+
+@pytest.fixture
+def house(fresh_settings: StorageSettings) -> House:
+    return House(fresh_settings)
+
+
+def test_a_job_whose_lease_ran_out_waits_again_with_a_message(house: House) -> None:
+    job, alive = a_job(), a_job()
+    for each in (job, alive):
+        house.jobs.create(each)
+    house.jobs.claim(job.job_id, "dead", lease_seconds=0.05, max_attempts=3)
+    house.jobs.claim(alive.job_id, "alive", lease_seconds=60, max_attempts=3)
+    wait_until(lambda: house.jobs.expired_leases() == [job.job_id])
+
+    house.janitor.hand_on_expired_leases()
+
+    assert house.jobs.get(job.job_id).status == "pending"
+    assert house.jobs.get(alive.job_id).status == "processing"
+    assert queued_job_ids(house.broker) == {job.job_id}
+
+
+def test_only_an_old_pending_job_without_a_message_gets_one(house: House) -> None:
+    lost, queued, new = a_job(created_at=time.time() - 100), a_job(created_at=time.time() - 100), a_job()  # type: ignore[arg-type]
+    for job in (lost, queued, new):
+        house.jobs.create(job)
+    messages.send(house.broker, queued.job_id)
+
+    house.janitor.send_lost_messages()
+    house.janitor.send_lost_messages()
+
+    assert queued_job_ids(house.broker) == {lost.job_id, queued.job_id}
+    assert house.broker.client.hlen("dramatiq:transcribe.msgs") == 2
+
+
+def test_an_upload_never_started_and_a_job_kept_long_enough_are_removed_whole(house: House) -> None:
+    waiting = a_job(status=JobStatus.AWAITING_UPLOAD, expires_at=time.time() - 1)
+    upload_id = house.objects.start_upload(waiting.source.key, "audio/wav")
+    waiting = msgspec.structs.replace(waiting, upload=Upload(upload_id=upload_id, part_size=5))
+    old = a_job(status=JobStatus.COMPLETED, expires_at=time.time() - 1)
+    kept = a_job(status=JobStatus.COMPLETED, expires_at=time.time() + 60)
+    for job in (waiting, old, kept):
+        house.jobs.create(job)
+        house.put(source_key(job.job_id), job_key(job.job_id), result_key(job.job_id, "srt"))
+
+    house.janitor.remove_expired_jobs()
+
+    for job in (waiting, old):
+        with pytest.raises(JobMissing):
+            house.jobs.get(job.job_id)
+        assert house.keys(job.job_id) == set()
+    assert house.keys(kept.job_id) == {"media", "job.json", "transcript.srt"}
+    assert list(house.objects.uploads()) == []
+
+
+def test_what_a_frozen_worker_writes_for_a_deleted_job_is_swept(house: House) -> None:
+    job = a_job()
+    house.jobs.create(job)
+    house.jobs.delete(job.job_id)
+    house.put(result_key(job.job_id, "json"))
+
+    house.janitor.sweep_deleted()
+
+    assert house.keys(job.job_id) == set()
+
+
+def test_only_stale_multipart_uploads_under_our_prefixes_are_aborted(house: House) -> None:
+    house.objects.start_upload("sources/aaa/media", "audio/wav")
+    house.objects.start_upload("somebody/elses", "audio/wav")
+    patient = Janitor(house.jobs, house.objects, house.broker, house.settings)
+    impatient_settings = msgspec.structs.replace(house.settings, upload_expires_seconds=-5)
+    impatient = Janitor(house.jobs, house.objects, house.broker, impatient_settings)
+
+    patient.abort_stale_uploads()
+    before = {upload.key for upload in house.objects.uploads()}
+    impatient.abort_stale_uploads()
+
+    assert before == {"sources/aaa/media", "somebody/elses"}
+    assert {upload.key for upload in house.objects.uploads()} == {"somebody/elses"}
+
+
+def test_orphans_go_and_whatever_could_be_recovered_stays(house: House) -> None:
+    now = time.time()
+    never_accepted, recoverable, ancient = new_job_id(now - 2 * DAY), new_job_id(now - 2 * DAY), new_job_id(now - 30 * DAY)
+    arriving = new_job_id(now)
+    cancelled = a_job(status=JobStatus.CANCELLED)
+    completed = a_job(status=JobStatus.COMPLETED)
+    for job in (cancelled, completed):
+        house.jobs.create(job)
+        house.put(source_key(job.job_id), job_key(job.job_id), result_key(job.job_id, "json"))
+    house.put(source_key(never_accepted), source_key(arriving), "sources/not-an-id/media")
+    for job_id in (recoverable, ancient):
+        house.put(source_key(job_id), job_key(job_id), result_key(job_id, "json"))
+
+    house.janitor.sweep_orphans()
+
+    assert house.keys(never_accepted) == set()
+    assert house.keys(ancient) == set()
+    assert house.keys(arriving) == {"media"}
+    assert house.keys("not-an-id") == {"media"}
+    assert house.keys(recoverable) == {"media", "job.json", "transcript.json"}
+    assert house.keys(cancelled.job_id) == {"media", "job.json"}
+    assert house.keys(completed.job_id) == {"media", "job.json", "transcript.json"}
+
+
+def test_one_janitor_works_at_a_time(house: House) -> None:
+    job = a_job()
+    house.jobs.create(job)
+    house.jobs.claim(job.job_id, "dead", lease_seconds=0.01, max_attempts=3)
+    wait_until(lambda: house.jobs.expired_leases() == [job.job_id])
+
+    with house.jobs.lock("janitor", seconds=60):
+        house.janitor.tick()
+    while_another_works = house.jobs.get(job.job_id).status
+    house.janitor.tick()
+
+    assert while_another_works == "processing"
+    assert house.jobs.get(job.job_id).status == "pending"
