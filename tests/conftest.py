@@ -12,7 +12,11 @@ import pytest_audioeval
 
 from deploy.embedded.parts import PortsTaken, ProgramMissing
 from deploy.embedded.running import PartFailed
+from storage import hub
+from storage.errors import ModelUnavailable
 from storage.job_store import JobStore
+from storage.model_store import ModelStore
+from storage.object_store import ObjectStore
 from storage.settings import StorageSettings
 from tests.stack import Parts
 
@@ -68,8 +72,28 @@ def fresh_settings(parts: Parts, store_settings: StorageSettings) -> Iterator[St
 
 
 @pytest.fixture(scope="session")
+def object_store(store_settings: StorageSettings) -> ObjectStore:
+    """The session's bucket, ready."""
+    store = ObjectStore(store_settings)
+    store.prepare()
+    return store
+
+
+@pytest.fixture(scope="session")
 def job_store(store_settings: StorageSettings) -> JobStore:
     return JobStore.connect(store_settings)
+
+
+@pytest.fixture(scope="session")
+def weights_dir(store_settings: StorageSettings, object_store: ObjectStore) -> Path:
+    """A folder with the weights of tiny.en and base, fetched once and kept in the checkout between runs."""
+    models = ModelStore(store_settings, object_store, hub.fetch)
+    try:
+        for name in ("tiny.en", "base"):
+            folder = models.path(name)
+    except ModelUnavailable as error:
+        unavailable(str(error))
+    return folder.parent
 
 
 @pytest.fixture(scope="session")

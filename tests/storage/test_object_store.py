@@ -2,9 +2,9 @@
 
 import io
 import secrets
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import msgspec
 import pytest
@@ -316,7 +316,7 @@ def test_another_client_reads_the_same_object(store: ObjectStore, settings: Stor
         secure=False,
     )
 
-    with client.get_object(bucket_name=settings.s3_bucket, object_name=f"{prefix}Ünabhängig") as answer:
+    with closing(client.get_object(bucket_name=settings.s3_bucket, object_name=f"{prefix}Ünabhängig")) as answer:
         assert answer.read() == content
         assert answer.headers["Content-Type"] == "audio/wav"
 
