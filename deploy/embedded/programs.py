@@ -38,7 +38,7 @@ def _program(part: Part, priority: int, stop_seconds: int, logs: Path) -> str:
             "environment": ",".join(f'{name}="{value}"' for name, value in part.env.items()),
             "priority": priority,
             "autorestart": "true",
-            "startsecs": 1,
+            "startsecs": 5,
             # Each try waits a second longer than the one before.
             "startretries": 1_000,
             "killasgroup": "true",
