@@ -1,0 +1,37 @@
+"""What can go wrong with the work itself; what can go wrong in storage is in storage/errors.py.
+
+    ActorError
+    ├── AudioError            the recording is to blame: its job fails and is not tried again
+    │   ├── AudioUnreadable   not audio or video, no audio stream, nothing in it can be decoded
+    │   └── AudioTooLong      it lasts longer than MAX_DURATION
+    ├── InvalidOptions        the model cannot do what is asked for
+    └── DeviceUnavailable     this machine cannot compute as the settings say
+
+`code` is what clients see; service/errors.py has the table of codes and HTTP statuses.
+"""
+
+
+class ActorError(Exception):
+    """Base of everything that actors raise on purpose. The message states the fact and, where there is one, the limit."""
+
+    code = "internal_error"
+
+
+class AudioError(ActorError):
+    code = "audio_unreadable"
+
+
+class AudioUnreadable(AudioError):
+    code = "audio_unreadable"
+
+
+class AudioTooLong(AudioError):
+    code = "audio_too_long"
+
+
+class InvalidOptions(ActorError):
+    code = "invalid_parameter"
+
+
+class DeviceUnavailable(ActorError):
+    code = "device_unavailable"
