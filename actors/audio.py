@@ -205,7 +205,7 @@ def _samples(container: InputContainer, stream: AudioStream, guard: _Guard) -> I
     yield from _resampled(resampler, None)
 
 
-def _packets(container: InputContainer, stream: AudioStream) -> Iterator[Packet[AudioStream]]:
+def _packets(container: InputContainer, stream: AudioStream) -> Iterator["Packet[AudioStream]"]:
     """The stream's packets up to the end, stepping over what the container cannot make sense of."""
     for _ in range(_MAX_BREAKS):
         try:
@@ -215,7 +215,7 @@ def _packets(container: InputContainer, stream: AudioStream) -> Iterator[Packet[
             continue
 
 
-def _frames(packet: Packet[AudioStream]) -> Iterator[AudioFrame]:
+def _frames(packet: "Packet[AudioStream]") -> Iterator[AudioFrame]:
     """The frames of a packet; none where it is damaged."""
     try:
         yield from packet.decode()

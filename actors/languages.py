@@ -1,7 +1,7 @@
 """The languages that Whisper knows: its code → its name in English.
 
-Data, so that the API can list them without the engine. The codes are ISO 639-1, except haw and yue, which have none, and jw for Javanese, which is jv elsewhere.
-Cantonese (yue) came with large-v3; older models do not know it.
+Data, so that the API can list them without the engine. The codes are ISO 639-1, except haw and yue, which have none
+there, and jw for Javanese, which is jv elsewhere. Cantonese (yue) came with large-v3; older models do not know it.
 """
 
 LANGUAGES: dict[str, str] = {
