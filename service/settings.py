@@ -12,6 +12,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     rate_limit: str = ""
     #: Addresses of proxies whose X-Forwarded-For is believed, comma-separated.
     trusted_proxies: str = ""
+    #: Origins whose pages may call the API, comma-separated; empty: none but the API's own.
+    cors_origins: str = ""
     #: Bytes of one recording.
     max_file_size: int = 4 * 2**30
     #: Presigned uploads above this many bytes are cut into parts.

@@ -1,0 +1,132 @@
+"""The application: every route, guard and error handler."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import structlog
+from litestar import Litestar, Router
+from litestar.config.cors import CORSConfig
+from litestar.di import Provide
+
+from service import __version__, catalogue, document, health, jobs, transcribe
+from service.auth import RequireKey
+from service.backend import Backend
+from service.errors import HANDLERS
+from service.limits import RATE_HEADERS, LimitRate, tell_rate
+from service.settings import ServiceSettings
+from storage import logs
+from storage.errors import StorageError
+from storage.rate_limit import RateLimit
+from storage.settings import StorageSettings, read_settings
+
+log = structlog.get_logger()
+
+#: Requests that talk to storage at once, each in a thread; more wait.
+_THREADS = 32
+#: A JSON body is a few fields; the forms have limits of their own.
+_MAX_BODY_BYTES = 2**20
+
+
+def create_app() -> Litestar:
+    """The API from its environment: `uvicorn --factory service.app:create_app`, or `python -m service`. No I/O.
+
+    Raises:
+        SettingsError: a setting is missing or cannot be used.
+    """
+    logs.configure()
+    settings, storage_settings = read_settings(ServiceSettings), read_settings(StorageSettings)
+    backend = Backend.connect(settings, storage_settings)
+    rate_limit = RateLimit.connect(storage_settings, settings.rate_limit) if settings.rate_limit else None
+    probe = health.Probe(backend)
+
+    api = Router(
+        "/api/v1",
+        guards=[RequireKey(settings.api_keys), *([LimitRate(rate_limit)] if rate_limit else [])],
+        route_handlers=[
+            transcribe.transcribe,
+            transcribe.transcribe_async,
+            jobs.create_job,
+            jobs.list_jobs,
+            jobs.get_status,
+            jobs.resume_upload,
+            jobs.start_job,
+            jobs.cancel_job,
+            jobs.delete_job,
+            catalogue.list_models,
+            catalogue.list_languages,
+        ],
+    )
+    return Litestar(
+        route_handlers=[
+            api,
+            health.health,
+            health.live,
+            health.ready,
+            health.asynchronous,
+            document.openapi_json,
+            document.redoc,
+            document.static_files,
+        ],
+        dependencies={
+            "backend": Provide(lambda: backend, sync_to_thread=False),
+            "probe": Provide(lambda: probe, sync_to_thread=False),
+        },
+        signature_types=[Backend, health.Probe],
+        exception_handlers=HANDLERS,
+        before_send=[tell_rate],
+        cors_config=_cors(settings.cors_origins),
+        openapi_config=document.openapi_config(),
+        request_max_body_size=_MAX_BODY_BYTES,
+        lifespan=[_running(backend, rate_limit)],
+        logging_config=None,
+        debug=False,
+    )
+
+
+def _cors(origins: str) -> CORSConfig | None:
+    allowed = [origin.strip() for origin in origins.split(",") if origin.strip()]
+    if not allowed:
+        return None
+    return CORSConfig(
+        allow_origins=allowed,
+        allow_headers=["*"],
+        expose_headers=["Location", "Retry-After", "X-Job-Id", *RATE_HEADERS],
+    )
+
+
+def _running(
+    backend: Backend, rate_limit: RateLimit | None
+) -> Callable[[Litestar], AbstractAsyncContextManager[None, bool | None]]:
+    """What lives as long as the server: its threads, and the bucket's preparation, which may have to wait."""
+
+    @asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "request"))
+        preparing = asyncio.create_task(_prepare(backend))
+        log.info("API started", version=__version__, keys=bool(backend.settings.api_keys))
+        try:
+            yield
+        finally:
+            preparing.cancel()
+            await backend.events.close()
+            if rate_limit is not None:
+                await rate_limit.close()
+            backend.uploads.close()
+
+    return lifespan
+
+
+async def _prepare(backend: Backend) -> None:
+    """Make the bucket and its rules. The API serves meanwhile: health tells that the store is not there yet."""
+    pause = 0.5
+    while True:
+        try:
+            await asyncio.to_thread(backend.objects.prepare)
+            log.info("bucket prepared", bucket=backend.storage_settings.s3_bucket)
+            return
+        except StorageError as error:
+            log.warning("waiting for the store", reason=str(error))
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 15)

@@ -1,0 +1,284 @@
+"""Jobs, and uploads that go straight to the object store with presigned links."""
+
+import asyncio
+import time
+from typing import Annotated, Any
+
+import msgspec
+import structlog
+from litestar import Request, Response, delete, get, post
+from litestar.concurrency import sync_to_thread
+from litestar.datastructures import State
+from litestar.params import Parameter
+
+from service.backend import Backend
+from service.errors import ApiError, invalid, problems
+from service.options import NewJob, ObjectSource, UploadSource, fill_in, read_job
+from service.view import (
+    JobList,
+    JobView,
+    UploadLinks,
+    display_name,
+    part_size,
+    part_sizes,
+    read_include,
+    view_job,
+    view_upload,
+)
+from storage.errors import JobConflict, ObjectMissing, UploadMissing, UploadRefused
+from storage.job import Job, JobStatus, Source, Upload, new_job_id
+from storage.object_store import source_key
+from storage.removal import JOB_PREFIXES, remove_job
+
+log = structlog.get_logger()
+
+_ANY = ("unauthorized", "rate_limited", "queue_unavailable")
+_ANY_JOB = (*_ANY, "job_not_found")
+
+#: Prefixes that the service writes: a client may not name a recording there.
+_OWN_PREFIXES = (*JOB_PREFIXES, "models/")
+
+JobId = Annotated[str, Parameter(description="As given when the job was made.")]
+Include = Annotated[
+    str | None,
+    Parameter(description="What to send with the job: `result`, `files`, both (default) or neither, comma-separated."),
+]
+
+
+class Deleted(msgspec.Struct, frozen=True, kw_only=True):
+    message: str
+    job_id: str
+
+
+@post(
+    "/jobs",
+    summary="Make a job",
+    tags=["Jobs"],
+    responses=problems(
+        *_ANY,
+        "invalid_body",
+        "file_too_large",
+        "body_too_large",
+        "invalid_parameter",
+        "object_not_found",
+        "audio_unreadable",
+        "storage_unavailable",
+    ),
+)
+async def create_job(request: Request[Any, Any, State], backend: Backend) -> Response[JobView]:
+    """From an upload that follows (`awaiting_upload`, with links) or from an object that is in the bucket already."""
+    new = read_job(await request.body())
+    # Not cancelled with the request: it makes the job or undoes all of it.
+    view = await asyncio.shield(sync_to_thread(_create, new, request.state.owner, backend))
+    return Response(view, status_code=201, headers={"Location": f"/api/v1/status/{view.job_id}"})
+
+
+@post(
+    "/jobs/{job_id:str}/start",
+    status_code=202,
+    summary="Start an uploaded job",
+    tags=["Jobs"],
+    sync_to_thread=True,
+    responses=problems(*_ANY_JOB, "upload_incomplete", "storage_unavailable"),
+)
+def start_job(request: Request[Any, Any, State], backend: Backend, job_id: JobId) -> Response[JobView]:
+    """Check that the upload is whole and put the job into the queue. Calling it again is harmless."""
+    job = backend.jobs.get(job_id, request.state.owner)
+    if job.status is JobStatus.AWAITING_UPLOAD:
+        _complete_upload(job, backend)
+        try:
+            job = backend.jobs.start(job_id, job.source.size)
+        except JobConflict:
+            job = backend.jobs.get(job_id, request.state.owner)  # Another start was quicker.
+        else:
+            backend.enqueue(job)
+    return Response(view_job(job, backend), headers={"Location": f"/api/v1/status/{job_id}"})
+
+
+@get(
+    "/jobs/{job_id:str}/upload",
+    summary="Links again, and what is there",
+    tags=["Jobs"],
+    sync_to_thread=True,
+    responses=problems(*_ANY_JOB, "job_conflict", "storage_unavailable"),
+)
+def resume_upload(request: Request[Any, Any, State], backend: Backend, job_id: JobId) -> UploadLinks:
+    """Fresh links for an upload that broke off; `uploaded` tells what need not be sent again."""
+    job = backend.jobs.get(job_id, request.state.owner)
+    if job.status is not JobStatus.AWAITING_UPLOAD:
+        raise ApiError("job_conflict", f"the job is {job.status}: its upload is over", job_id=job_id)
+    missing = _missing_parts(job, backend)
+    there = set(part_sizes(job.source.size, job.upload.part_size) if job.upload else (1,)) - set(missing)
+    return view_upload(job, backend, time.time(), there)
+
+
+@get(
+    "/status/{job_id:str}",
+    summary="A job",
+    tags=["Jobs"],
+    sync_to_thread=True,
+    responses=problems(*_ANY_JOB, "invalid_parameter", "storage_unavailable"),
+)
+def get_status(request: Request[Any, Any, State], backend: Backend, job_id: JobId, include: Include = None) -> JobView:
+    """How far it is; once completed also the transcript and links to the files."""
+    parts = read_include(include)
+    return view_job(backend.jobs.get(job_id, request.state.owner), backend, parts)
+
+
+@get(
+    "/jobs",
+    summary="Jobs, newest first",
+    tags=["Jobs"],
+    sync_to_thread=True,
+    responses=problems(*_ANY, "invalid_parameter"),
+)
+def list_jobs(
+    request: Request[Any, Any, State],
+    backend: Backend,
+    status: JobStatus | None = None,
+    limit: Annotated[int, Parameter(ge=1, le=200, description="Jobs on a page.")] = 50,
+    cursor: Annotated[
+        str | None, Parameter(pattern="^[0-9a-f]{22}$", description="`next_cursor` of the page before.")
+    ] = None,
+) -> JobList:
+    """A page of jobs, without their transcripts."""
+    page = backend.jobs.list_jobs(request.state.owner, status, limit, cursor)
+    jobs = [view_job(job, backend, {"files"}) for job in page.jobs]
+    return JobList(jobs=jobs, total=page.total, next_cursor=page.next_cursor)
+
+
+@post(
+    "/jobs/{job_id:str}/cancel",
+    status_code=200,
+    summary="Cancel a job",
+    tags=["Jobs"],
+    sync_to_thread=True,
+    responses=problems(*_ANY_JOB, "job_conflict", "storage_unavailable"),
+)
+def cancel_job(request: Request[Any, Any, State], backend: Backend, job_id: JobId) -> JobView:
+    """A running one stops at its next segment."""
+    job = backend.jobs.get(job_id, request.state.owner)
+    cancelled = backend.jobs.cancel(job_id)
+    if job.status is JobStatus.AWAITING_UPLOAD and job.upload is not None:
+        backend.objects.abort_upload(job.source.key, job.upload.upload_id)
+    return view_job(cancelled, backend)
+
+
+@delete(
+    "/jobs/{job_id:str}",
+    status_code=200,
+    summary="Delete a job",
+    tags=["Jobs"],
+    sync_to_thread=True,
+    responses=problems(*_ANY_JOB, "storage_unavailable"),
+)
+def delete_job(request: Request[Any, Any, State], backend: Backend, job_id: JobId) -> Deleted:
+    """The recording, the results and the record are gone; a running job is cancelled first."""
+    remove_job(backend.jobs.get(job_id, request.state.owner), backend.jobs, backend.objects)
+    return Deleted(message="the job and all that was kept of it are deleted", job_id=job_id)
+
+
+def _create(new: NewJob, owner: str, backend: Backend) -> JobView:
+    now = time.time()
+    job_id = new_job_id(now)
+    options = fill_in(new, backend.storage_settings.default_model)
+    if isinstance(new.source, ObjectSource):
+        source = _object_source(new.source.key, backend)
+        job = Job(job_id=job_id, owner=owner, status=JobStatus.PENDING, source=source, options=options, created_at=now)
+        backend.accept(job)
+        return view_job(job, backend)
+    job = Job(
+        job_id=job_id,
+        owner=owner,
+        status=JobStatus.AWAITING_UPLOAD,
+        source=_upload_source(new.source, job_id, backend),
+        options=options,
+        created_at=now,
+        expires_at=now + backend.storage_settings.upload_expires_seconds,
+    )
+    if job.source.size > backend.settings.single_upload_max_bytes:
+        upload_id = backend.objects.start_upload(job.source.key, job.source.content_type)
+        job = msgspec.structs.replace(job, upload=Upload(upload_id=upload_id, part_size=part_size(job.source.size)))
+    backend.accept(job)
+    return view_job(job, backend, upload=view_upload(job, backend, now))
+
+
+def _upload_source(given: UploadSource, job_id: str, backend: Backend) -> Source:
+    _refuse_too_large(given.size, backend)
+    return Source(
+        type="upload",
+        key=source_key(job_id),
+        filename=display_name(given.filename),
+        size=given.size,
+        content_type=given.content_type,
+    )
+
+
+def _object_source(key: str, backend: Backend) -> Source:
+    # Stores differ in how they read `..` and `//`, and a key must not reach what is not the client's.
+    if any(part in ("", ".", "..") for part in key.split("/")) or not key.isprintable():
+        raise invalid("source.key", "a key has no empty, `.` or `..` parts and no control characters")
+    if key.startswith(_OWN_PREFIXES):
+        raise invalid("source.key", f"keys under {', '.join(_OWN_PREFIXES)} are the service's own")
+    info = backend.objects.head(key)
+    _refuse_too_large(info.size, backend)
+    if info.size == 0:
+        raise ApiError("audio_unreadable", "the recording has 0 bytes")
+    return Source(
+        type="object", key=key, filename=display_name(key), size=info.size, content_type=info.content_type or None
+    )
+
+
+def _refuse_too_large(size: int, backend: Backend) -> None:
+    limit = backend.settings.max_file_size
+    if size > limit:
+        raise ApiError("file_too_large", f"the recording has {size} bytes, the limit is {limit}")
+
+
+def _complete_upload(job: Job, backend: Backend) -> None:
+    """The recording is in the store, as long as was said, when this returns.
+
+    Raises:
+        ApiError: upload_incomplete.
+    """
+    missing = _missing_parts(job, backend)
+    if missing:
+        total = len(part_sizes(job.source.size, job.upload.part_size)) if job.upload else 1
+        detail = f"{len(missing)} of {total} parts are missing or of another size"
+        raise ApiError("upload_incomplete", detail, missing=missing, job_id=job.job_id)
+    if job.upload is None:
+        return
+    try:
+        parts = backend.objects.list_parts(job.source.key, job.upload.upload_id)
+        backend.objects.complete_upload(job.source.key, job.upload.upload_id, parts)
+    except UploadMissing:
+        pass  # Another start completed it.
+    except UploadRefused as error:
+        raise ApiError(
+            "upload_incomplete", "a part changed while the upload was completed", job_id=job.job_id
+        ) from error
+    if not _is_there(job, backend):
+        raise ApiError(
+            "upload_incomplete", f"the object is not the {job.source.size} bytes that were said", job_id=job.job_id
+        )
+
+
+def _missing_parts(job: Job, backend: Backend) -> list[int]:
+    """Numbers of the parts that are not there or have another size; a single upload is its part 1."""
+    if job.upload is None:
+        return [] if _is_there(job, backend) else [1]
+    expected = part_sizes(job.source.size, job.upload.part_size)
+    try:
+        parts = backend.objects.list_parts(job.source.key, job.upload.upload_id)
+    except UploadMissing:
+        # Completed already, by a start that did not get further; or aborted.
+        return [] if _is_there(job, backend) else list(expected)
+    there = {part.number: part.size for part in parts}
+    return [number for number, size in expected.items() if there.get(number) != size]
+
+
+def _is_there(job: Job, backend: Backend) -> bool:
+    try:
+        return backend.objects.head(job.source.key).size == job.source.size
+    except ObjectMissing:
+        return False

@@ -1,0 +1,189 @@
+"""The classic API: a form with a recording, answered with the transcript or with a job."""
+
+import asyncio
+import math
+import time
+from typing import Any, Literal
+
+import msgspec
+import structlog
+from actors.formats import FORMATS
+from litestar import Request, Response, post
+from litestar.concurrency import sync_to_thread
+from litestar.datastructures import State
+
+from service.backend import Backend
+from service.errors import ApiError, problems, raise_failure
+from service.options import fill_in, read_form
+from service.view import JobView, display_name, view_job
+from storage.errors import JobConflict, QueueUnavailable
+from storage.job import Job, JobStatus, Source, new_job_id
+from storage.object_store import result_key, source_key
+
+log = structlog.get_logger()
+
+_UPLOAD_ERRORS = (
+    *("invalid_body", "unauthorized", "file_too_large", "unsupported_media_type", "invalid_parameter", "file_missing"),
+    *("audio_unreadable", "rate_limited", "queue_unavailable", "storage_unavailable", "too_many_uploads"),
+)
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True):
+    job_id: str
+    status: Literal["pending"] = "pending"
+    message: str
+    #: Relative to the API's address.
+    status_url: str
+    #: Seconds, from measured speed and the jobs before.
+    estimated_time: int
+
+
+@post(
+    "/transcribe",
+    status_code=200,
+    summary="Transcribe and wait",
+    tags=["Transcription"],
+    responses=problems(
+        *_UPLOAD_ERRORS, "job_not_found", "job_cancelled", "audio_too_long", "worker_lost", "model_unavailable"
+    ),
+    request_max_body_size=None,
+)
+async def transcribe(request: Request[Any, Any, State], backend: Backend) -> Response[Any]:
+    """The transcript in the asked format, as that format's own media type.
+
+    The same job as the asynchronous call's, plus waiting: when the time runs out, or with `Prefer: respond-async`, the
+    answer is 202 with the job, which goes on. When the client goes away the job is cancelled.
+    """
+    job = await _receive(request, backend)
+    if "respond-async" in [word.strip() for word in request.headers.get("prefer", "").split(",")]:
+        return await _still_running(job, backend, {"Preference-Applied": "respond-async"})
+    if not await _wait(request, backend, job.job_id):
+        return await _still_running(job, backend, {})
+    return await sync_to_thread(_answer, job.job_id, backend)
+
+
+@post(
+    "/transcribe-async",
+    status_code=202,
+    summary="Transcribe in the background",
+    tags=["Transcription"],
+    responses=problems(*_UPLOAD_ERRORS),
+    request_max_body_size=None,
+)
+async def transcribe_async(request: Request[Any, Any, State], backend: Backend) -> Response[Accepted]:
+    """A job, to be asked for at `status_url`."""
+    job = await _receive(request, backend)
+    estimate = await sync_to_thread(_estimate, job, backend)
+    accepted = Accepted(
+        job_id=job.job_id,
+        message="the recording waits for a worker",
+        status_url=_status_url(job),
+        estimated_time=estimate,
+    )
+    return Response(accepted, status_code=202, headers=_job_headers(job, estimate))
+
+
+async def _receive(request: Request[Any, Any, State], backend: Backend) -> Job:
+    """The form's file is in the store and its job in the queue when this returns."""
+    default_model = backend.storage_settings.default_model
+    now = time.time()
+    job_id = new_job_id(now)
+    form = await backend.uploads.receive(
+        request,
+        source_key(job_id),
+        check_field=read_form,
+        check_all=lambda fields: fill_in(read_form(fields), default_model),
+    )
+    job = Job(
+        job_id=job_id,
+        owner=request.state.owner,
+        status=JobStatus.PENDING,
+        source=Source(
+            type="form",
+            key=source_key(job_id),
+            filename=display_name(form.filename),
+            size=form.size,
+            content_type=form.content_type,
+        ),
+        options=fill_in(read_form(form.fields), default_model),
+        created_at=now,
+    )
+    # Not cancelled with the request: it makes the job or undoes all of it.
+    await asyncio.shield(sync_to_thread(backend.accept, job))
+    return job
+
+
+async def _wait(request: Request[Any, Any, State], backend: Backend, job_id: str) -> bool:
+    """True: the job is final. False: the time is over. A client that goes away cancels its job; no thread is held."""
+    final = asyncio.ensure_future(_final(backend, job_id))
+    gone = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({final, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if final.done():
+            return final.result()
+    finally:
+        final.cancel()
+        gone.cancel()
+    try:
+        await sync_to_thread(backend.jobs.cancel, job_id)
+    except JobConflict:
+        pass  # It became final just now.
+    log.info("client went away, job cancelled", job_id=job_id)
+    raise ApiError("client_disconnected", "the connection was closed before the transcript was there", job_id=job_id)
+
+
+async def _final(backend: Backend, job_id: str) -> bool:
+    ends = time.monotonic() + backend.settings.sync_timeout_seconds
+    while (left := ends - time.monotonic()) > 0:
+        try:
+            return await backend.events.wait_final(job_id, left)
+        except QueueUnavailable:
+            # The job is safe and goes on when Redis is back; so does the waiting. There is nothing to be told by.
+            await asyncio.sleep(1)
+    return False
+
+
+async def _gone(request: Request[Any, Any, State]) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _answer(job_id: str, backend: Backend) -> Response[Any]:
+    job = backend.jobs.get(job_id)
+    if job.status is JobStatus.CANCELLED:
+        raise ApiError("job_cancelled", "the job was cancelled while its transcript was waited for", job_id=job_id)
+    if job.status is not JobStatus.COMPLETED:
+        raise_failure(job)
+    name = job.options.response_format
+    content = backend.objects.get(result_key(job_id, name))
+    return Response(content, media_type=media_type(name), headers={"X-Job-Id": job_id})
+
+
+def media_type(name: str) -> str:
+    """A format's media type as a response states it."""
+    return f"{FORMATS[name].media_type.partition(';')[0]}; charset=utf-8"
+
+
+async def _still_running(job: Job, backend: Backend, headers: dict[str, str]) -> Response[JobView]:
+    def answer() -> Response[JobView]:
+        # Asked anew: it may have come far in the meantime.
+        now = backend.jobs.get(job.job_id)
+        estimate = _estimate(job, backend)
+        return Response(view_job(now, backend), status_code=202, headers={**_job_headers(job, estimate), **headers})
+
+    return await sync_to_thread(answer)
+
+
+def _estimate(job: Job, backend: Backend) -> int:
+    try:
+        return max(1, math.ceil(backend.jobs.estimate_seconds(job.source.size)))
+    except QueueUnavailable:
+        return 1  # The job is accepted; an estimate is not worth an error.
+
+
+def _status_url(job: Job) -> str:
+    return f"/api/v1/status/{job.job_id}"
+
+
+def _job_headers(job: Job, estimate: int) -> dict[str, str]:
+    return {"Location": _status_url(job), "Retry-After": str(min(estimate, 30)), "X-Job-Id": job.job_id}

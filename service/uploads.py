@@ -1,0 +1,285 @@
+"""One streamed request body → one object: bounded buffers, no temporary file, nothing left behind when it breaks off.
+
+The form is parsed as it comes from the socket. Its file goes to the store in parts, two of them on their way while the
+third fills, so an upload holds about three parts in memory, whatever its size. A small recording is one put.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+from litestar import Request
+from litestar.exceptions import InternalServerException
+from multipart import MultipartError, MultipartSegment, PushMultipartParser
+
+from service.errors import RETRY_AFTER_SECONDS, ApiError
+from service.settings import ServiceSettings
+from storage.errors import StorageError
+from storage.object_store import ObjectStore, Part
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+#: Parts on their way to the store at once, of one upload.
+_IN_FLIGHT = 2
+#: S3's limits of a multipart upload.
+MAX_PARTS, MIN_PART_BYTES = 10_000, 5 * 2**20
+#: A form is a file and a few fields; what is beyond is an attack or a mistake.
+_MAX_SEGMENTS, _MAX_FIELD_BYTES = 64, 64 * 1024
+#: How much longer than its file a form may be: fields, boundaries and part headers.
+_FORM_OVERHEAD_BYTES = 2**20
+
+
+class Form(msgspec.Struct, frozen=True):
+    """What came with the file; the file itself is in the store."""
+
+    #: As the client sent it; empty when it sent none.
+    filename: str
+    content_type: str | None
+    #: Bytes.
+    size: int
+    #: Text fields; of one sent twice, the last.
+    fields: dict[str, str]
+
+
+class Uploads:
+    """The API's uploads: so many at once and no more."""
+
+    def __init__(self, objects: ObjectStore, settings: ServiceSettings) -> None:
+        self._objects = objects
+        self._free = settings.max_concurrent_uploads
+        self._max_bytes = settings.max_file_size
+        smallest = max(MIN_PART_BYTES, -(-settings.max_file_size // MAX_PARTS))
+        self._part_bytes = max(settings.upload_part_bytes, smallest)
+        # Threads of their own: a slow store must not keep other requests waiting for a thread.
+        self._threads = ThreadPoolExecutor(_IN_FLIGHT * settings.max_concurrent_uploads + 1, "upload")
+
+    async def receive(
+        self,
+        request: Request[Any, Any, Any],
+        key: str,
+        check_field: Callable[[dict[str, str]], object],
+        check_all: Callable[[dict[str, str]], object],
+    ) -> Form:
+        """Read a multipart form and store its `file` at the key. Fields may come before or after it.
+
+        `check_field` sees the fields that came before the file, so that a mistake is told before gigabytes are sent;
+        `check_all` sees all of them before the object is made. Both raise what the client is to hear.
+
+        Raises:
+            ApiError: too_many_uploads, unsupported_media_type, invalid_body, file_missing, file_too_large,
+                audio_unreadable (no bytes), client_disconnected, and what the checks raise.
+            StorageError: the store failed.
+        """
+        boundary = _boundary(request)
+        self._refuse_if_announced_too_large(request)
+        with self._slot():
+            writer = ObjectWriter(self._objects, key, self._part_bytes, self._threads)
+            try:
+                form = await self._read(request, boundary, writer, check_field)
+                check_all(form.fields)
+                await writer.finish()
+            except BaseException as error:
+                # Also CancelledError: the server stops. The abort is not to be cancelled with us.
+                await asyncio.shield(asyncio.ensure_future(writer.abort()))
+                log.info("upload aborted", key=key, received=writer.size, reason=type(error).__name__)
+                raise
+        return form
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=True)
+
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
+        if self._free == 0:
+            raise ApiError(
+                "too_many_uploads",
+                f"the API takes so many uploads at once and no more; try again in {RETRY_AFTER_SECONDS} s",
+            )
+        self._free -= 1
+        try:
+            yield
+        finally:
+            self._free += 1
+
+    def _refuse_if_announced_too_large(self, request: Request[Any, Any, Any]) -> None:
+        announced = request.headers.get("content-length", "")
+        if announced.isdecimal() and int(announced) > self._max_bytes + _FORM_OVERHEAD_BYTES:
+            raise self._too_large(f"the body has {announced} bytes")
+
+    def _too_large(self, fact: str) -> ApiError:
+        return ApiError("file_too_large", f"{fact}, the limit of a recording is {self._max_bytes}")
+
+    async def _read(
+        self,
+        request: Request[Any, Any, Any],
+        boundary: str,
+        writer: "ObjectWriter",
+        check_field: Callable[[dict[str, str]], object],
+    ) -> Form:
+        fields: dict[str, str] = {}
+        file: MultipartSegment | None = None
+        segment: MultipartSegment | None = None
+        text = bytearray()
+        try:
+            with PushMultipartParser(boundary, max_segment_count=_MAX_SEGMENTS, strict=True) as parser:
+                async for chunk in request.stream():
+                    if not chunk or parser.closed:
+                        break
+                    for event in parser.parse(chunk):
+                        if isinstance(event, MultipartSegment):
+                            segment, text = event, bytearray()
+                            if segment.name == "file":
+                                _refuse_second(file)
+                                file = segment
+                                check_field(fields)
+                            elif segment.filename is not None:
+                                detail = f"the part {segment.name[:100]!r} is a file; the recording belongs into `file`"
+                                raise ApiError("file_missing", detail, field="file")
+                        elif segment is None:
+                            continue
+                        elif event is None:
+                            if segment is not file:
+                                fields[segment.name] = text.decode()
+                        elif segment is file:
+                            await writer.write(event)
+                            if writer.size > self._max_bytes:
+                                raise self._too_large(f"{writer.size} bytes came")
+                        else:
+                            text += event
+                            if len(text) > _MAX_FIELD_BYTES:
+                                detail = f"{segment.name[:100]!r} is longer than {_MAX_FIELD_BYTES} bytes"
+                                raise ApiError("invalid_body", detail, field=segment.name[:100])
+        except MultipartError as error:
+            raise ApiError("invalid_body", f"the form cannot be read: {error}") from error
+        except UnicodeDecodeError as error:
+            raise ApiError("invalid_body", "a field of the form is not UTF-8") from error
+        except InternalServerException as error:
+            # Litestar's word for a client that went away.
+            raise ApiError("client_disconnected", "the connection was closed before the form's end") from error
+        # Browsers send an empty part without a name where no file was chosen.
+        if file is None or (writer.size == 0 and not file.filename):
+            raise ApiError("file_missing", "the form has no part named `file` with a recording", field="file")
+        if writer.size == 0:
+            raise ApiError("audio_unreadable", "the recording has 0 bytes")
+        return Form(file.filename or "", file.content_type, writer.size, fields)
+
+
+class ObjectWriter:
+    """An object on its way into the store. What its threads have done is known even when the task was cancelled."""
+
+    def __init__(self, objects: ObjectStore, key: str, part_bytes: int, threads: ThreadPoolExecutor) -> None:
+        #: Bytes taken so far.
+        self.size = 0
+        self._objects = objects
+        self._key = key
+        self._part_bytes = part_bytes
+        self._threads = threads
+        self._buffer: list[bytes] = []
+        self._buffered = 0
+        self._upload_id: str | None = None
+        self._stored = False
+        self._parts: list[Part] = []
+        self._last_number = 0
+        self._running: set[asyncio.Future[Any]] = set()
+
+    async def write(self, data: bytes) -> None:
+        """Take bytes; waits while two parts are on their way. Parts are equal: some stores insist on it."""
+        self.size += len(data)
+        while data:
+            room = self._part_bytes - self._buffered
+            self._buffer.append(bytes(data[:room]))
+            self._buffered += len(self._buffer[-1])
+            data = data[room:]
+            if self._buffered == self._part_bytes:
+                await self._send_part()
+
+    async def finish(self) -> None:
+        """The object is there, whole, when this returns."""
+        if self._upload_id is None:
+            await self._in_thread(self._put, self._take_buffer())
+            return
+        if self._buffered:
+            await self._send_part()
+        await self._settle(0)
+        await self._in_thread(self._complete)
+
+    async def abort(self) -> None:
+        """Nothing is there when this returns; what the store does not let go now is left to the janitor."""
+        self._buffer = []
+        await asyncio.gather(*self._running, return_exceptions=True)
+        try:
+            if self._stored:
+                await self._in_thread(self._objects.delete, self._key)
+            elif self._upload_id is not None:
+                await self._in_thread(self._objects.abort_upload, self._key, self._upload_id)
+        except StorageError as error:
+            log.warning("upload not removed", key=self._key, reason=str(error))
+
+    async def _send_part(self) -> None:
+        if self._upload_id is None:
+            await self._in_thread(self._start)
+        await self._settle(_IN_FLIGHT - 1)
+        self._last_number += 1
+        self._begin(self._send, self._last_number, self._take_buffer())
+
+    async def _settle(self, allowed: int) -> None:
+        """Wait until at most so many calls are running; a failed one raises here."""
+        while len(self._running) > allowed:
+            done, self._running = await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+            for call in done:
+                call.result()
+
+    def _take_buffer(self) -> bytes:
+        data, self._buffer, self._buffered = b"".join(self._buffer), [], 0
+        return data
+
+    def _begin(self, call: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
+        future = asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
+        self._running.add(future)
+        return future
+
+    async def _in_thread(self, call: Callable[..., Any], *arguments: Any) -> None:
+        future = self._begin(call, *arguments)
+        # Shielded: a cancelled task must still learn, in abort(), what its thread has done.
+        await asyncio.shield(future)
+        self._running.discard(future)
+
+    # In threads
+
+    def _start(self) -> None:
+        self._upload_id = self._objects.start_upload(self._key, "application/octet-stream")
+
+    def _send(self, number: int, data: bytes) -> None:
+        assert self._upload_id is not None
+        self._parts.append(self._objects.upload_part(self._key, self._upload_id, number, data))
+
+    def _complete(self) -> None:
+        assert self._upload_id is not None
+        self._objects.complete_upload(self._key, self._upload_id, self._parts)
+        self._stored = True
+
+    def _put(self, data: bytes) -> None:
+        self._objects.put(self._key, data, "application/octet-stream")
+        self._stored = True
+
+
+def _boundary(request: Request[Any, Any, Any]) -> str:
+    media_type, parameters = request.content_type
+    if media_type != "multipart/form-data":
+        detail = f"multipart/form-data is expected, not {media_type[:100] or 'nothing'}"
+        raise ApiError("unsupported_media_type", detail)
+    boundary = parameters.get("boundary", "")
+    if not boundary:
+        raise ApiError("invalid_body", "the Content-Type has no boundary")
+    return boundary
+
+
+def _refuse_second(file: MultipartSegment | None) -> None:
+    if file is not None:
+        raise ApiError("invalid_parameter", "file: one recording a request, there is a second", field="file")

@@ -1,0 +1,63 @@
+"""Requests counted in Redis, so across processes: a sliding window, one atomic script a request."""
+
+import math
+import time
+from typing import Any
+
+import limits
+import msgspec
+import redis.asyncio
+from limits.aio.storage import RedisStorage
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
+
+from storage.redis_client import JOBS_DATABASE, connect_async, redis_errors
+from storage.settings import SettingsError, StorageSettings
+
+
+class Allowance(msgspec.Struct, frozen=True):
+    granted: bool
+    #: Requests in a window.
+    limit: int
+    #: Requests left.
+    remaining: int
+    #: Until there is more.
+    reset_seconds: int
+    window_seconds: int
+
+
+class RateLimit:
+    def __init__(self, client: "redis.asyncio.Redis", rate: limits.RateLimitItem) -> None:
+        options: Any = {"connection_pool": client.connection_pool}
+        storage = RedisStorage("async+redis://", implementation="redispy", key_prefix="bs:rate", **options)
+        self._client = client
+        self._limiter = SlidingWindowCounterRateLimiter(storage)
+        self._rate = rate
+
+    @classmethod
+    def connect(cls, settings: StorageSettings, rate: str) -> "RateLimit":
+        """`rate` is a number and a time, as `600/minute` or `10 per 5 seconds`; no I/O.
+
+        Raises:
+            SettingsError: the rate cannot be read.
+        """
+        try:
+            item = limits.parse(rate)
+        except ValueError as error:
+            raise SettingsError(f"RATE_LIMIT: {rate!r} is not a rate as `600/minute`") from error
+        return cls(connect_async(settings, JOBS_DATABASE), item)
+
+    async def hit(self, identity: str) -> Allowance:
+        """Count one request of `identity`. Raises QueueUnavailable when Redis does not answer."""
+        with redis_errors():
+            granted = await self._limiter.hit(self._rate, identity)
+            window = await self._limiter.get_window_stats(self._rate, identity)
+        return Allowance(
+            granted=granted,
+            limit=self._rate.amount,
+            remaining=max(0, window.remaining),
+            reset_seconds=max(1, math.ceil(window.reset_time - time.time())),
+            window_seconds=self._rate.get_expiry(),
+        )
+
+    async def close(self) -> None:
+        await self._client.aclose()
