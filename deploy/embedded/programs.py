@@ -1,16 +1,10 @@
 """The four programs as supervisord's configuration: what starts first stops last, what dies is started again."""
 
 import shlex
-import sys
 from pathlib import Path
 
 from deploy.embedded.parts import Part
-
-WITH_PARENT = Path(__file__).with_name("with_parent.py")
-
-
-def tied_to_parent(signal_name: str, argv: list[str]) -> list[str]:
-    return [sys.executable, "-IS", str(WITH_PARENT), signal_name, *argv]
+from deploy.embedded.with_parent import tied_to_parent
 
 
 def supervisor_ini(parts: list[Part], stop_seconds: dict[str, int], logs: Path) -> str:

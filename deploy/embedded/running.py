@@ -4,17 +4,13 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 from deploy.embedded.parts import HOST, Part
-
-#: Becomes the part after asking to be killed with its parent: prctl(PR_SET_PDEATHSIG, SIGKILL). The kernel counts the
-#: thread that started it as the parent, so start parts from a thread that stays.
-_DIE_WITH_PARENT = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])"
+from deploy.embedded.with_parent import tied_to_parent
 
 
 class PartFailed(Exception):
@@ -123,9 +119,9 @@ def _ask(port: int, request: bytes) -> bytes:
 
 
 def _spawn(part: Part, log: IO[bytes]) -> subprocess.Popen[bytes]:
-    launcher = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT] if sys.platform == "linux" else []
+    # The kernel counts the thread that starts it as the parent: start parts from a thread that stays.
     return subprocess.Popen(
-        [*launcher, *part.argv],
+        tied_to_parent("KILL", part.argv),
         cwd=part.directory,
         env={**os.environ, **part.env},
         stdin=subprocess.DEVNULL,

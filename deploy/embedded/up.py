@@ -16,9 +16,10 @@ from typing import Any, NoReturn
 
 from deploy.embedded.demo import DemoFailed, transcribe
 from deploy.embedded.parts import ProgramMissing
-from deploy.embedded.programs import supervisor_ini, tied_to_parent
+from deploy.embedded.programs import supervisor_ini
 from deploy.embedded.running import redis_answers, store_answers
 from deploy.embedded.stack import Stack, StackRefused, check_ports, lock, plan, remember
+from deploy.embedded.with_parent import tied_to_parent
 from deploy.environment import ROOT, merged, read_file
 from storage.settings import SettingsError
 

@@ -11,6 +11,11 @@ import sys
 _PR_SET_PDEATHSIG = 1
 
 
+def tied_to_parent(signal_name: str, argv: list[str]) -> list[str]:
+    """The command line of `argv` tied to whoever starts it; `argv` begins with a path."""
+    return [sys.executable, "-IS", __file__, signal_name, *argv]
+
+
 def main() -> None:
     wanted, *command = sys.argv[1:]
     if sys.platform == "linux":

@@ -1,0 +1,206 @@
+"""`scripts/up` from outside: its Python part on a scratch folder and free ports, with the interpreter of the tests."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from deploy.embedded.parts import STORE_PORTS, free_port
+from deploy.environment import read_file
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+#: The last line of a stack that is ready.
+READY = "Ctrl-C"
+#: Program → a word of its command line.
+PROGRAMS = {"redis": "valkey-server", "store": "mini", "worker": "actors.worker", "api": "service"}
+
+
+class Up:
+    """One run of the command."""
+
+    def __init__(self, folder: Path, *arguments: str, **settings: str) -> None:
+        self.folder = folder
+        self.settings = {"BUCKETSCRIBE_DATA": str(folder), **settings}
+        self.api = f"http://127.0.0.1:{settings['API_PORT']}"
+        self._output = folder.with_name(f"{folder.name}-output.txt")
+        with self._output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "deploy.embedded.up", *arguments],
+                cwd=ROOT,
+                env={**os.environ, **self.settings},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text()
+
+    def wait_until_ready(self) -> None:
+        wait_for(lambda: READY in self.output or self.process.poll() is not None, self.output)
+        assert self.process.poll() is None, self.output
+
+    def pids(self) -> dict[str, int]:
+        """Of the programs that run."""
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        return {name: child.pid for name, word in PROGRAMS.items() for child in children if word in command_line(child)}
+
+    def supervisor(self) -> psutil.Process:
+        (supervisor,) = psutil.Process(self.process.pid).children()
+        return supervisor
+
+    def left(self) -> list[str]:
+        """Command lines of whatever still runs in this folder."""
+        return [" ".join(command_line(process)) for process in psutil.process_iter() if self._is_ours(process)]
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(120)
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        try:
+            return (
+                process.environ().get("BUCKETSCRIBE_DATA") == str(self.folder)
+                or Path(process.cwd()).is_relative_to(self.folder)
+            ) and process.status() != psutil.STATUS_ZOMBIE
+        except (psutil.Error, OSError):
+            # It ended while it was looked at.
+            return False
+
+
+@pytest.fixture
+def settings() -> dict[str, str]:
+    """Free ports and a small model, whose weights the checkout keeps."""
+    return {
+        "API_PORT": str(free_port()),
+        "S3_PORT": str(free_port(STORE_PORTS)),
+        "REDIS_PORT": str(free_port()),
+        "DEFAULT_MODEL": "tiny.en",
+        "MODEL_DIR": str(ROOT / "data/models"),
+    }
+
+
+@pytest.fixture
+def up(tmp_path: Path, settings: dict[str, str]) -> Iterator[Up]:
+    stack = Up(tmp_path / "data", **settings)
+    stack.wait_until_ready()
+    yield stack
+    stack.stop()
+
+
+def test_what_dies_is_started_again(up: Up) -> None:
+    before = up.pids()
+    assert before.keys() == PROGRAMS.keys()
+
+    for pid in before.values():
+        os.kill(pid, signal.SIGKILL)
+
+    wait_for(lambda: up.pids().keys() == PROGRAMS.keys() and not set(up.pids().values()) & set(before.values()))
+    wait_for(lambda: answers(f"{up.api}/health/ready") and answers(f"{up.api}/health/async"))
+
+
+def test_a_stack_refuses_a_folder_and_a_port_in_use(up: Up, tmp_path: Path, settings: dict[str, str]) -> None:
+    same_folder = Up(up.folder, **{**settings, "API_PORT": str(free_port())})
+    other_folder = Up(tmp_path / "other", **{**settings, "S3_PORT": str(free_port(STORE_PORTS))})
+
+    codes = same_folder.process.wait(30), other_folder.process.wait(30)
+
+    assert codes == (1, 1)
+    assert f"a stack runs in {up.folder} already" in same_folder.output
+    assert f"port {settings['API_PORT']} is taken: stop what listens there, or set API_PORT" in other_folder.output
+    assert other_folder.left() == []
+    assert answers(f"{up.api}/health/ready")
+
+
+def test_the_scripts_find_the_stack(up: Up) -> None:
+    environment = {**os.environ, "BUCKETSCRIBE_DATA": str(up.folder)}
+
+    check = run_script("check_async.py", environment)
+    purge = run_script("purge_queue.py", environment, "--yes")
+
+    assert check.returncode == 0, check.stdout
+    assert "✓ Redis is connected\n✓ workers active: 1\n" in check.stdout
+    assert (purge.returncode, purge.stdout) == (0, "✓ purged jobs: 0\n")
+
+
+def test_keys_and_logs_are_the_owners_alone(up: Up) -> None:
+    modes = {path: path.stat().st_mode & 0o777 for path in (up.folder, up.folder / "stack.env", up.folder / "logs")}
+
+    keys = [value for name, value in read_file(up.folder / "stack.env").items() if name.endswith(("KEY", "PASSWORD"))]
+
+    assert list(modes.values()) == [0o700, 0o600, 0o700]
+    assert len(keys) == 3
+    shown = up.output + "".join(" ".join(command_line(psutil.Process(pid))) for pid in up.pids().values())
+    # The access key is the public half: it stands in every signed link.
+    secret = [key for key in keys if key != read_file(up.folder / "stack.env")["S3_ACCESS_KEY"]]
+    assert not [key for key in secret if key in shown + (up.folder / "supervisord.ini").read_text()]
+
+
+def test_check_stops_by_itself_and_the_next_start_has_its_job(tmp_path: Path, settings: dict[str, str]) -> None:
+    check = Up(tmp_path / "data", "--check", **settings)
+
+    assert check.process.wait(240) == 0, check.output
+    assert check.left() == []
+
+    again = Up(tmp_path / "data", **settings)
+    again.wait_until_ready()
+    jobs = httpx.get(f"{again.api}/api/v1/jobs").json()["jobs"]
+    links = [httpx.get(f"{again.api}/api/v1/status/{job['job_id']}").json()["files"]["srt"]["url"] for job in jobs]
+    subtitles = [httpx.get(link).text for link in links]
+    again.stop()
+
+    assert [job["status"] for job in jobs] == ["completed", "completed"]
+    assert subtitles[0] == subtitles[1] != ""
+    assert again.process.returncode == 0
+    assert again.left() == []
+
+
+def test_a_killed_supervisor_takes_its_programs_with_it(up: Up) -> None:
+    up.supervisor().kill()
+
+    assert up.process.wait(30) == 1
+    wait_for(lambda: up.left() == [])
+    assert "supervisord ended" in up.output
+
+
+def test_a_killed_command_stops_everything(up: Up) -> None:
+    up.process.kill()
+
+    wait_for(lambda: up.left() == [])
+
+
+def run_script(name: str, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "scripts" / name), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    try:
+        # Valkey writes its title over its arguments.
+        return [word for argument in process.cmdline() for word in argument.split()] + [process.name()]
+    except psutil.Error:
+        return []
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def wait_for(true: Callable[[], bool], context: str = "", timeout_seconds: float = 240) -> None:
+    deadline = time.monotonic() + timeout_seconds
+    while not true():
+        assert time.monotonic() < deadline, f"it did not come to pass in {timeout_seconds:.0f} s {context}"
+        time.sleep(0.1)
