@@ -23,7 +23,7 @@ from actors.errors import DeviceUnavailable
 from actors.janitor import Janitor
 from actors.pipeline import Pipeline, Stopping
 from actors.settings import ActorSettings
-from storage import logs
+from storage import hub, logs
 from storage.errors import ModelUnavailable, QueueUnavailable, StoreUnavailable
 from storage.job_store import JobStore, WorkerState
 from storage.model_store import ModelStore
@@ -57,7 +57,7 @@ def main() -> int:
 def run(storage: StorageSettings, settings: ActorSettings, stopping: threading.Event) -> int:
     objects = ObjectStore(storage)
     jobs = JobStore.connect(storage)
-    engine = Engine(settings, ModelStore(storage, objects).path)
+    engine = Engine(settings, ModelStore(storage, objects, hub.fetch).path)
     log.info("engine checked", sentence=engine.self_check())
     if not (_reached(objects.prepare, stopping) and _reached(jobs.check, stopping)):
         return 0

