@@ -23,6 +23,17 @@ from tests.stack import Parts
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`scripts/test unit|integration|e2e`: by folder, else by whether the test uses the real parts."""
+    for item in items:
+        if {"e2e", "deploy"} & set(item.path.parts):
+            item.add_marker(pytest.mark.e2e)
+        elif {"parts", "weights_dir"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.integration)
+        else:
+            item.add_marker(pytest.mark.unit)
+
+
 class Sample(msgspec.Struct, frozen=True):
     """A few seconds of synthetic speech with what is said in it. The file is a WAV of 16 kHz mono float samples."""
 

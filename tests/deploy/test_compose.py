@@ -182,7 +182,7 @@ class Logged(Running):
 
 @pytest.fixture
 def containers(
-    services: dict[str, Service], tmp_path_factory: pytest.TempPathFactory
+    services: dict[str, Service], tmp_path_factory: pytest.TempPathFactory, weights_dir: Path
 ) -> Iterator[dict[str, Container]]:
     # A short name: the store's sockets lie in it.
     folder = tmp_path_factory.mktemp("c")
@@ -190,7 +190,7 @@ def containers(
     (folder / "programs/valkey-server").symlink_to(get_binary_path())
     (folder / "programs/valkey-cli").write_text(f"#!{sys.executable}\n{VALKEY_CLI}")
     (folder / "programs/valkey-cli").chmod(0o755)
-    (folder / "models").symlink_to(ROOT / "data/models")
+    (folder / "models").symlink_to(weights_dir)
     first = free_port(len(PORTS))
     moved = {port: str(first + index) for index, port in enumerate(PORTS)}
     moved |= {"@valkey": f"@{HOST}", "store": HOST, "0.0.0.0": HOST}

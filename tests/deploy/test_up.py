@@ -79,14 +79,14 @@ class Up:
 
 
 @pytest.fixture
-def settings() -> dict[str, str]:
+def settings(weights_dir: Path) -> dict[str, str]:
     """Free ports and a small model, whose weights the checkout keeps."""
     return {
         "API_PORT": str(free_port()),
         "S3_PORT": str(free_port(STORE_PORTS)),
         "REDIS_PORT": str(free_port()),
         "DEFAULT_MODEL": "tiny.en",
-        "MODEL_DIR": str(ROOT / "data/models"),
+        "MODEL_DIR": str(weights_dir),
     }
 
 
