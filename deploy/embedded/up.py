@@ -151,8 +151,8 @@ def show_sample(stack: Stack, recording: Path) -> None:
     result = job["result"]
     print(f"\n{_subtitles(result)}\n")
     say("transcribed", f"{result['duration']:.1f} s of {result['language']} in {time.monotonic() - started:.1f} s")
-    for name, file in job["files"].items():
-        say(name, file["url"])
+    say("subtitles", job["files"]["srt"]["url"])
+    say("all of it", f"{stack.api}/api/v1/status/{job['job_id']}")
 
 
 def show_links(stack: Stack) -> None:

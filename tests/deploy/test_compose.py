@@ -164,7 +164,7 @@ class Container:
         return done.returncode == 0
 
     def _move(self, text: str) -> str:
-        places = "|".join(re.escape(place) for place in self._moved)
+        places = "|".join(re.escape(place) for place in sorted(self._moved, key=len, reverse=True))
         return re.sub(rf"(?<![\w.])({places})(?![\w.])", lambda found: self._moved[found[1]], text)
 
 
@@ -193,7 +193,7 @@ def containers(
     (folder / "models").symlink_to(weights_dir)
     first = free_port(len(PORTS))
     moved = {port: str(first + index) for index, port in enumerate(PORTS)}
-    moved |= {"@valkey": f"@{HOST}", "store": HOST, "0.0.0.0": HOST}
+    moved |= {"valkey:6379": f"{HOST}:{moved['6379']}", "store:8333": f"{HOST}:{moved['8333']}", "0.0.0.0": HOST}
     made = {name: Container(name, services[name], folder, moved) for name in RUNNABLE}
     yield made
     for container in reversed(made.values()):
