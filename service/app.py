@@ -11,10 +11,10 @@ from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 
 from service import __version__, catalogue, document, health, jobs, transcribe
-from service.auth import RequireKey
+from service.auth import require_key
 from service.backend import Backend
 from service.errors import HANDLERS
-from service.limits import RATE_HEADERS, LimitRate, tell_rate
+from service.limits import RATE_HEADERS, limit_rate, tell_rate
 from service.settings import ServiceSettings
 from storage import logs
 from storage.errors import StorageError
@@ -43,7 +43,7 @@ def create_app() -> Litestar:
 
     api = Router(
         "/api/v1",
-        guards=[RequireKey(settings.api_keys), *([LimitRate(rate_limit)] if rate_limit else [])],
+        guards=[require_key(settings.api_keys), *([limit_rate(rate_limit)] if rate_limit else [])],
         route_handlers=[
             transcribe.transcribe,
             transcribe.transcribe_async,

@@ -6,27 +6,29 @@ from typing import Any
 
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
+from litestar.types import Guard
 
 from service.errors import ApiError
 
 
-class RequireKey:
+def require_key(api_keys: str) -> Guard:
     """A guard, so it runs before the body is read. It leaves the owner in the connection's state."""
+    keys = [key.strip().encode() for key in api_keys.split(",") if key.strip()]
+    # The owner is a digest, so that the key itself is nowhere in Redis or a log.
+    owners = [(hashlib.sha256(key).hexdigest()[:16], key) for key in keys]
 
-    def __init__(self, api_keys: str) -> None:
-        keys = [key.strip().encode() for key in api_keys.split(",") if key.strip()]
-        #: Owner and key; the owner is a digest, so that the key itself is nowhere in Redis or a log.
-        self._keys = [(hashlib.sha256(key).hexdigest()[:16], key) for key in keys]
+    async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+        connection.state.owner = _owner(connection, owners) if owners else ""
 
-    async def __call__(self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-        connection.state.owner = self._owner(connection) if self._keys else ""
+    return guard
 
-    def _owner(self, connection: ASGIConnection[Any, Any, Any, Any]) -> str:
-        scheme, _, token = connection.headers.get("authorization", "").partition(" ")
-        given = token.strip() if scheme.lower() == "bearer" else connection.headers.get("x-api-key", "")
-        # Every key is compared, so that the time taken tells nothing.
-        matches = [owner for owner, key in self._keys if hmac.compare_digest(key, given.encode())]
-        if not matches:
-            detail = "this API key is not known" if given else "send a key as `Authorization: Bearer` or `X-API-Key`"
-            raise ApiError("unauthorized", detail, headers={"WWW-Authenticate": 'Bearer realm="bucketscribe"'})
-        return matches[0]
+
+def _owner(connection: ASGIConnection[Any, Any, Any, Any], owners: list[tuple[str, bytes]]) -> str:
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    given = token.strip() if scheme.lower() == "bearer" else connection.headers.get("x-api-key", "")
+    # Every key is compared, so that the time taken tells nothing.
+    matches = [owner for owner, key in owners if hmac.compare_digest(key, given.encode())]
+    if not matches:
+        detail = "this API key is not known" if given else "send a key as `Authorization: Bearer` or `X-API-Key`"
+        raise ApiError("unauthorized", detail, headers={"WWW-Authenticate": 'Bearer realm="bucketscribe"'})
+    return matches[0]

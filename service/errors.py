@@ -105,13 +105,17 @@ def explain(kind: type[msgspec.Struct], error: msgspec.ValidationError) -> ApiEr
     field = path.rstrip("`")
     if named := re.search(r"(?:unknown|required) field `([^`]*)`", message):
         field = f"{field}.{named[1]}" if field else named[1]
-    step: msgspec.inspect.Type = msgspec.inspect.type_info(kind)
+    if not field:
+        return ApiError("invalid_body", message)
+    step = msgspec.inspect.type_info(kind)
     for name in field.split("."):
         step = _field_type(step, name)
     return invalid(field[:100], message, _allowed(step))
 
 
 def _field_type(owner: msgspec.inspect.Type, name: str) -> msgspec.inspect.Type:
+    if isinstance(owner, msgspec.inspect.Metadata):
+        return _field_type(owner.type, name)
     if isinstance(owner, msgspec.inspect.UnionType):
         tags = [one.tag for one in owner.types if isinstance(one, msgspec.inspect.StructType) and one.tag_field == name]
         if tags:
@@ -131,8 +135,12 @@ def _allowed(kind: msgspec.inspect.Type) -> list[object]:
             return [member.value for member in cls]
         case msgspec.inspect.UnionType(types=types):
             return [value for one in types for value in _allowed(one)]
+        case msgspec.inspect.Metadata(type=inner):
+            return _allowed(inner)
         case msgspec.inspect.BoolType():
             return ["true", "false"]
+        case msgspec.inspect.IntType(ge=low, le=high) | msgspec.inspect.FloatType(ge=low, le=high):
+            return [f"{low:g} to {high:g}"] if low is not None and high is not None else []
         case _:
             return []
 

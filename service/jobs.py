@@ -39,10 +39,6 @@ _ANY_JOB = (*_ANY, "job_not_found")
 _OWN_PREFIXES = (*JOB_PREFIXES, "models/")
 
 JobId = Annotated[str, Parameter(description="As given when the job was made.")]
-Include = Annotated[
-    str | None,
-    Parameter(description="What to send with the job: `result`, `files`, both (default) or neither, comma-separated."),
-]
 
 
 class Deleted(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,7 +115,14 @@ def resume_upload(request: Request[Any, Any, State], backend: Backend, job_id: J
     sync_to_thread=True,
     responses=problems(*_ANY_JOB, "invalid_parameter", "storage_unavailable"),
 )
-def get_status(request: Request[Any, Any, State], backend: Backend, job_id: JobId, include: Include = None) -> JobView:
+def get_status(
+    request: Request[Any, Any, State],
+    backend: Backend,
+    job_id: JobId,
+    include: Annotated[
+        str, Parameter(description="What to send with the job: `result`, `files`, both or, empty, neither.")
+    ] = "result,files",
+) -> JobView:
     """How far it is; once completed also the transcript and links to the files."""
     parts = read_include(include)
     return view_job(backend.jobs.get(job_id, request.state.owner), backend, parts)
@@ -140,10 +143,12 @@ def list_jobs(
     cursor: Annotated[
         str | None, Parameter(pattern="^[0-9a-f]{22}$", description="`next_cursor` of the page before.")
     ] = None,
+    include: Annotated[str, Parameter(description="`files`: links to each job's files, too.")] = "",
 ) -> JobList:
     """A page of jobs, without their transcripts."""
+    parts = read_include(include, {"files"})
     page = backend.jobs.list_jobs(request.state.owner, status, limit, cursor)
-    jobs = [view_job(job, backend, {"files"}) for job in page.jobs]
+    jobs = [view_job(job, backend, parts) for job in page.jobs]
     return JobList(jobs=jobs, total=page.total, next_cursor=page.next_cursor)
 
 

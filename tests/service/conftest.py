@@ -1,0 +1,77 @@
+"""Servers for the tests of the API: one with a worker behind it, one without, and as many as a test wants to break."""
+
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from storage.object_store import ObjectStore
+from storage.settings import StorageSettings
+from tests.processes import new_worker
+from tests.service.apis import Api, new_api
+from tests.stack import Parts
+
+StartApi = Callable[..., Api]
+
+
+@pytest.fixture(scope="session")
+def start_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartApi]:
+    """Start a server: `start_api(settings, API_KEYS="a,b")`; dead when the session is."""
+    started: list[Api] = []
+
+    def start(settings: StorageSettings, **more: str) -> Api:
+        api = new_api(tmp_path_factory.mktemp("api"), settings, **more)
+        api.running.start()
+        started.append(api)
+        return api
+
+    yield start
+    for api in started:
+        api.client.close()
+        api.running.kill()
+
+
+@pytest.fixture(scope="session")
+def quiet_settings(parts: Parts, store_settings: StorageSettings) -> StorageSettings:
+    """A Redis and a bucket that no worker listens to, so jobs stay pending."""
+    redis = parts.start_redis()
+    settings = msgspec.structs.replace(
+        store_settings, s3_bucket=f"quiet-{secrets.token_hex(4)}", redis_url=redis.url, default_model="base"
+    )
+    ObjectStore(settings).prepare()
+    return settings
+
+
+@pytest.fixture(scope="session")
+def quiet_api(start_api: StartApi, quiet_settings: StorageSettings) -> Api:
+    return start_api(quiet_settings)
+
+
+@pytest.fixture(scope="session")
+def quiet_store(quiet_settings: StorageSettings) -> ObjectStore:
+    return ObjectStore(quiet_settings)
+
+
+@pytest.fixture(scope="session")
+def api(
+    start_api: StartApi,
+    parts: Parts,
+    store_settings: StorageSettings,
+    weights_dir: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Api]:
+    """A server with one worker behind it, both with tiny.en."""
+    redis = parts.start_redis()
+    settings = msgspec.structs.replace(
+        store_settings,
+        s3_bucket=f"work-{secrets.token_hex(4)}",
+        redis_url=redis.url,
+        default_model="tiny.en",
+        model_dir=str(weights_dir),
+    )
+    worker = new_worker(tmp_path_factory.mktemp("worker"), settings)
+    worker.start()
+    yield start_api(settings)
+    worker.stop()

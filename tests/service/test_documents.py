@@ -1,0 +1,50 @@
+"""The pages of the documents in a real browser: they work, and ask no other host for anything."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from service import __version__
+from tests.conftest import ROOT, unavailable
+from tests.service.apis import Api
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    program = shutil.which("chromium")
+    if program is None:
+        unavailable("chromium is not installed")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"), [("/docs", "/api/v1/transcribe-async"), ("/redoc", "Transcribe in the background")]
+)
+def test_the_documents_show_the_api_without_any_other_host(
+    quiet_api: Api, browser: Browser, tmp_path: Path, path: str, shown: str
+) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 1400})
+    asked: list[str] = []
+    errors: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+
+    page.goto(quiet_api.url + path)
+    page.locator(f":text('{shown}'):visible").first.wait_for()
+    page.wait_for_load_state("networkidle")
+    page.screenshot(path=tmp_path / "page.png")
+
+    own = ("data:", "blob:", quiet_api.url)
+    assert [url for url in asked if not url.startswith(own)] == []
+    assert errors == []
+    page.close()
+
+
+def test_the_version_is_the_projects() -> None:
+    assert f'version = "{__version__}"' in (ROOT / "pyproject.toml").read_text()
