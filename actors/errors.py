@@ -12,7 +12,7 @@
 
 
 class ActorError(Exception):
-    """Base of everything that actors raise on purpose. The message states the fact and the limit, where there is one."""
+    """Base of everything that actors raise on purpose. The message has the fact and the limit, where there is one."""
 
     code = "internal_error"
 
