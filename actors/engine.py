@@ -2,7 +2,7 @@
 
 Silence and noise make Whisper invent text. So speech is found first (Silero VAD) and only that is transcribed; every
 window is decoded on its own, without the text before it, so that a mistake does not feed on itself; and what still
-looks invented is dropped. The speech of a long recording goes through in stretches: memory does not grow with its length.
+looks invented is dropped. The speech of a long recording goes through in stretches: memory does not grow with length.
 """
 
 import os
