@@ -1,0 +1,89 @@
+"""`scripts/bench`: run benchmarks one after another, print a table, write the figures as JSON."""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+
+from scripts.benchmarks import overhead, poll, throughput, upload
+from scripts.benchmarks.benchmark import Bench, Benchmark, BenchmarkFailed, Target
+from storage.errors import StorageError
+
+BENCHMARKS: dict[str, Benchmark] = {
+    "upload": Benchmark(
+        "speed of a 1 GiB form upload over a direct presigned PUT; its memory and temporary disk; 16 uploads at once",
+        upload.run,
+        {"over_direct": Target(least=0.70), "memory_growth_mib": Target(most=64), "temp_bytes": Target(most=0)},
+    ),
+    "overhead": Benchmark(
+        "time of a 3 s clip on a warm worker, over raw faster-whisper with the same settings",
+        overhead.run,
+        {"ratio": Target(most=1.25), "extra_ms": Target(most=150)},
+    ),
+    "throughput": Benchmark(
+        "audio seconds a second for 8 recordings, over raw faster-whisper in a loop on the same cores",
+        throughput.run,
+        {"over_raw": Target(least=0.95)},
+    ),
+    "poll": Benchmark("status requests a second with a busy worker, and their p99", poll.run),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure the service: ratios within one run.")
+    parser.add_argument("names", nargs="*", metavar="name", help=", ".join(BENCHMARKS))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write {name: {figure: value}} here")
+    parser.add_argument("--rounds", type=int, default=3, help="how often both sides are measured (default: 3)")
+    parser.add_argument("--quick", action="store_true", help="the smallest sizes: only shows that it works")
+    parser.add_argument("--list", action="store_true", help="say what each measures, and its targets")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(BENCHMARKS):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are: {', '.join(BENCHMARKS)}")
+    chosen = {name: BENCHMARKS[name] for name in arguments.names or BENCHMARKS}
+    if arguments.list:
+        for name, benchmark in chosen.items():
+            targets = ", ".join(f"{figure} {target}" for figure, target in benchmark.targets.items())
+            print(f"{name:12} {benchmark.what} {f'({targets})' if targets else ''}")
+        return 0
+    measured, failed = measure(chosen, 1 if arguments.quick else arguments.rounds, arguments.quick)
+    print_table(measured)
+    if arguments.json is not None:
+        arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(measured)) + b"\n")
+    return 1 if failed else 0
+
+
+def measure(chosen: dict[str, Benchmark], rounds: int, quick: bool) -> tuple[dict[str, dict[str, float]], list[str]]:
+    """The figures of those that could be measured, and the names of those that could not."""
+    measured: dict[str, dict[str, float]] = {}
+    failed: list[str] = []
+    print(f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}, rounds {rounds}{', quick' if quick else ''}")
+    for name, benchmark in chosen.items():
+        print(f"{name}: {benchmark.what}", flush=True)
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix=f"bench-{name}-", ignore_cleanup_errors=True) as folder:
+            try:
+                figures = benchmark.run(Bench(folder=Path(folder), rounds=rounds, quick=quick))
+            except (BenchmarkFailed, StorageError) as error:
+                print(f"    ✗ {error}", flush=True)
+                failed.append(name)
+                continue
+        measured[name] = {figure: round(value, 4) for figure, value in figures.items()}
+        print(f"    took {time.monotonic() - began:.0f} s", flush=True)
+    return measured, failed
+
+
+def print_table(measured: dict[str, dict[str, float]]) -> None:
+    print(f"\n{'benchmark':12} {'figure':30} {'value':>12}   target")
+    for name, figures in measured.items():
+        for figure, value in figures.items():
+            target = BENCHMARKS[name].targets.get(figure)
+            verdict = "" if target is None else f"{target} {'✓' if target.met(value) else '✗ missed'}"
+            print(f"{name:12} {figure:30} {value:>12,.2f}   {verdict}".rstrip())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+"""A short clip through the service and back, over faster-whisper alone on the same clip with the same settings."""
+
+from scripts.benchmarks.benchmark import Bench, in_turns, listed, median_of
+from scripts.benchmarks.client import Client, Content, post_form
+from scripts.benchmarks.raw import raw_engine
+from scripts.benchmarks.running import running_stack
+from scripts.benchmarks.speech import clip
+
+_CLIP_SECONDS = 3.0
+#: Clips in a round: a second is little to go by.
+_CLIPS = 5
+
+
+def run(bench: Bench) -> dict[str, float]:
+    recording = clip(bench.folder, _CLIP_SECONDS)
+    content = Content.of(recording)
+    with running_stack(bench.folder / "stack") as stack, raw_engine(stack) as raw:
+        client = Client(stack.plan.api)
+
+        def through_service() -> float:
+            return post_form(client, "/api/v1/transcribe", content).expect(200).seconds
+
+        def alone() -> float:
+            return raw.seconds([recording])
+
+        bench.say(raw.compared())
+        for _ in range(3):
+            through_service()
+            alone()
+        service, bare = in_turns(1 if bench.quick else bench.rounds * _CLIPS, through_service, alone)
+    bench.say(f"service: {listed(service, 's')}; raw: {listed(bare, 's')}")
+    return {
+        "ratio": median_of(service) / median_of(bare),
+        "extra_ms": 1000 * (median_of(service) - median_of(bare)),
+        "service_ms": 1000 * median_of(service),
+        "raw_ms": 1000 * median_of(bare),
+    }
