@@ -5,7 +5,7 @@ Handlers raise ApiError or let storage's errors rise; `HANDLERS` turns whatever 
 
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 import msgspec.inspect
@@ -35,6 +35,7 @@ KINDS: dict[str, Kind] = {
     "not_found": Kind(404, "There is nothing at this address"),
     "job_not_found": Kind(404, "There is no such job"),
     "method_not_allowed": Kind(405, "This address does not know the method"),
+    "upload_stalled": Kind(408, "The client stopped sending"),
     "job_conflict": Kind(409, "The job's status does not allow this"),
     "job_cancelled": Kind(409, "The job was cancelled"),
     "upload_incomplete": Kind(409, "The upload is not whole"),
@@ -161,7 +162,7 @@ def problems(*codes: str) -> dict[int, ResponseSpec]:
     }
 
 
-def raise_failure(job: Job) -> None:
+def raise_failure(job: Job) -> NoReturn:
     """Answer a job that did not complete with its own error."""
     if job.error_code not in KINDS:
         log.error("job failed with a code that has no answer", job_id=job.job_id, code=job.error_code)

@@ -22,5 +22,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     upload_part_bytes: int = 8 * 2**20
     #: Uploads streamed at once; one more is answered 503 with Retry-After.
     max_concurrent_uploads: int = 8
+    #: How long a client may send nothing while it uploads; then its place is another's.
+    upload_idle_seconds: int = 60
     #: How long the synchronous call waits before it answers 202 with the job.
     sync_timeout_seconds: int = 600

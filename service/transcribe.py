@@ -7,16 +7,16 @@ from typing import Any, Literal
 
 import msgspec
 import structlog
-from actors.formats import FORMATS
 from litestar import Request, Response, post
 from litestar.concurrency import sync_to_thread
 from litestar.datastructures import State
 
+from actors.formats import FORMATS
 from service.backend import Backend
 from service.errors import ApiError, problems, raise_failure
 from service.options import fill_in, read_form
 from service.view import JobView, display_name, view_job
-from storage.errors import JobConflict, QueueUnavailable
+from storage.errors import JobConflict, JobMissing, ObjectMissing, QueueUnavailable
 from storage.job import Job, JobStatus, Source, new_job_id
 from storage.object_store import result_key, source_key
 
@@ -24,7 +24,14 @@ log = structlog.get_logger()
 
 _UPLOAD_ERRORS = (
     *("invalid_body", "unauthorized", "file_too_large", "unsupported_media_type", "invalid_parameter", "file_missing"),
-    *("audio_unreadable", "rate_limited", "queue_unavailable", "storage_unavailable", "too_many_uploads"),
+    *(
+        "audio_unreadable",
+        "upload_stalled",
+        "rate_limited",
+        "queue_unavailable",
+        "storage_unavailable",
+        "too_many_uploads",
+    ),
 )
 
 
@@ -44,7 +51,13 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     summary="Transcribe and wait",
     tags=["Transcription"],
     responses=problems(
-        *_UPLOAD_ERRORS, "job_not_found", "job_cancelled", "audio_too_long", "worker_lost", "model_unavailable"
+        *_UPLOAD_ERRORS,
+        "job_not_found",
+        "object_not_found",
+        "job_cancelled",
+        "audio_too_long",
+        "worker_lost",
+        "model_unavailable",
     ),
     request_max_body_size=None,
 )
@@ -155,8 +168,14 @@ def _answer(job_id: str, backend: Backend) -> Response[Any]:
     if job.status is not JobStatus.COMPLETED:
         raise_failure(job)
     name = job.options.response_format
-    content = backend.objects.get(result_key(job_id, name))
-    return Response(content, media_type=media_type(name), headers={"X-Job-Id": job_id})
+    try:
+        content = backend.objects.get(result_key(job_id, name))
+    except ObjectMissing as error:
+        raise JobMissing(f"job {job_id} was deleted in this moment") from error
+    stated = media_type(name)
+    # Litestar adds the charset to text/* itself, once more if it is there.
+    given = stated.partition(";")[0] if stated.startswith("text/") else stated
+    return Response(content, media_type=given, headers={"X-Job-Id": job_id})
 
 
 def media_type(name: str) -> str:

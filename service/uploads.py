@@ -54,6 +54,7 @@ class Uploads:
         self._objects = objects
         self._free = settings.max_concurrent_uploads
         self._max_bytes = settings.max_file_size
+        self._idle_seconds = settings.upload_idle_seconds
         smallest = max(MIN_PART_BYTES, -(-settings.max_file_size // MAX_PARTS))
         self._part_bytes = max(settings.upload_part_bytes, smallest)
         # Threads of their own: a slow store must not keep other requests waiting for a thread.
@@ -73,7 +74,7 @@ class Uploads:
 
         Raises:
             ApiError: too_many_uploads, unsupported_media_type, invalid_body, file_missing, file_too_large,
-                audio_unreadable (no bytes), client_disconnected, and what the checks raise.
+                audio_unreadable (no bytes), upload_stalled, client_disconnected, and what the checks raise.
             StorageError: the store failed.
         """
         boundary = _boundary(request)
@@ -128,8 +129,11 @@ class Uploads:
         text = bytearray()
         try:
             with PushMultipartParser(boundary, max_segment_count=_MAX_SEGMENTS, strict=True) as parser:
-                async for chunk in request.stream():
-                    if not chunk or parser.closed:
+                stream = request.stream()
+                while not parser.closed:
+                    async with asyncio.timeout(self._idle_seconds):
+                        chunk = await anext(stream, b"")
+                    if not chunk:
                         break
                     for event in parser.parse(chunk):
                         if isinstance(event, MultipartSegment):
@@ -159,6 +163,8 @@ class Uploads:
             raise ApiError("invalid_body", f"the form cannot be read: {error}") from error
         except UnicodeDecodeError as error:
             raise ApiError("invalid_body", "a field of the form is not UTF-8") from error
+        except TimeoutError as error:
+            raise ApiError("upload_stalled", f"nothing came for {self._idle_seconds} s") from error
         except InternalServerException as error:
             # Litestar's word for a client that went away.
             raise ApiError("client_disconnected", "the connection was closed before the form's end") from error

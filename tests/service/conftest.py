@@ -1,14 +1,17 @@
 """Servers for the tests of the API: one with a worker behind it, one without, and as many as a test wants to break."""
 
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from storage.object_store import ObjectStore
 from storage.settings import StorageSettings
+from tests.conftest import unavailable
 from tests.processes import new_worker
 from tests.service.apis import Api, new_api
 from tests.stack import Parts
@@ -55,6 +58,23 @@ def quiet_store(quiet_settings: StorageSettings) -> ObjectStore:
 
 
 @pytest.fixture(scope="session")
+def fresh_bucket(quiet_settings: StorageSettings) -> StorageSettings:
+    """A bucket that is not made yet."""
+    return msgspec.structs.replace(quiet_settings, s3_bucket=f"fresh-{secrets.token_hex(4)}")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    program = shutil.which("chromium")
+    if program is None:
+        unavailable("chromium is not installed")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="session")
 def api(
     start_api: StartApi,
     parts: Parts,
@@ -71,7 +91,7 @@ def api(
         default_model="tiny.en",
         model_dir=str(weights_dir),
     )
-    worker = new_worker(tmp_path_factory.mktemp("worker"), settings)
+    worker = new_worker(tmp_path_factory.mktemp("worker"), settings, MAX_DURATION="700")
     worker.start()
     yield start_api(settings)
     worker.stop()

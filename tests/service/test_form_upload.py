@@ -247,6 +247,46 @@ def test_a_client_that_goes_away_leaves_nothing(
     assert "Traceback" not in api.log()
 
 
+def test_a_client_that_stops_sending_loses_its_place(
+    start_api: StartApi, quiet_settings: StorageSettings, quiet_store: ObjectStore
+) -> None:
+    api = start_api(quiet_settings, UPLOAD_IDLE_SECONDS="1")
+    before = kept(quiet_store)
+    with connection(api.url) as opened:
+        opened.sendall(head(PATH, Content_Length=str(90 * MIB)) + part("file", BIG, "x")[:-2])
+
+        assert first_line(opened) == "HTTP/1.1 408 Request Timeout"
+
+    assert kept(quiet_store) == before
+
+
+def test_an_upload_under_way_ends_well_when_the_server_is_stopped(
+    start_api: StartApi, quiet_settings: StorageSettings, quiet_store: ObjectStore
+) -> None:
+    api = start_api(quiet_settings)
+    body = part("file", BIG, "x") + END
+    with connection(api.url) as opened:
+        opened.sendall(head(PATH, Content_Length=str(len(body)), Connection="close") + body[: 9 * MIB])
+        wait_until(lambda: kept(quiet_store)[1] != set())
+        with ThreadPoolExecutor(1) as thread:
+            stopped = thread.submit(api.running.stop)
+            wait_until(lambda: not _listens(api))
+            opened.sendall(body[9 * MIB :])
+            answered = first_line(opened)
+            stopped.result()
+
+    assert answered == "HTTP/1.1 202 Accepted"
+    assert kept(quiet_store)[1] == set()
+
+
+def _listens(api: Api) -> bool:
+    try:
+        with connection(api.url):
+            return True
+    except OSError:
+        return False
+
+
 def test_memory_does_not_grow_with_the_recording_and_no_file_is_written(
     start_api: StartApi, quiet_settings: StorageSettings, tmp_path: Path
 ) -> None:
