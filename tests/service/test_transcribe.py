@@ -34,8 +34,8 @@ def talk(speech: dict[str, list[Sample]]) -> Sample:
 
 @pytest.fixture(scope="module")
 def long_talk(speech: dict[str, list[Sample]]) -> bytes:
-    """Five minutes: many seconds of work."""
-    return wav(joined(speech["en"], 300))
+    """Some minutes: many seconds of work."""
+    return wav(joined(speech["en"], 180))
 
 
 def post(
