@@ -10,6 +10,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,9 @@ from storage.transcript import Segment, Word
 log = structlog.get_logger()
 
 #: Seconds of speech that are computed in one go: about 0.5 GB; an hour would be 3.2 GB.
-_STRETCH_SECONDS = 600
+STRETCH_SECONDS = 600
 
-VAD = VadOptions(max_speech_duration_s=_STRETCH_SECONDS)
+VAD = VadOptions(max_speech_duration_s=STRETCH_SECONDS)
 
 #: Whisper's own limits: above the one and below the other a window holds no speech.
 _NO_SPEECH_PROBABILITY = 0.6
@@ -61,10 +62,13 @@ class Result(msgspec.Struct, frozen=True):
 class Engine:
     """Thread-safe: any number of threads may transcribe at once, also on one model."""
 
-    def __init__(self, settings: ActorSettings, model_path: Callable[[str], Path]) -> None:
+    def __init__(
+        self, settings: ActorSettings, model_path: Callable[[str], Path], stretch_seconds: int = STRETCH_SECONDS
+    ) -> None:
         """`model_path`: a model's name → the folder of its weights. Nothing is loaded before it is needed."""
         self._settings = settings
         self._model_path = model_path
+        self._stretch_seconds = stretch_seconds
         self._models: OrderedDict[str, WhisperModel] = OrderedDict()
         self._models_lock = threading.Lock()
         self._loading = threading.Lock()
@@ -114,7 +118,8 @@ class Engine:
         model = self._loaded(options.model)
         language = _agreed_language(model, options)
         duration = len(samples) / SAMPLE_RATE
-        stretches = list(_stretches(_speech(samples, vad_filter=options.vad_filter)))
+        spans = _speech(samples, self._stretch_seconds, vad_filter=options.vad_filter)
+        stretches = list(_stretches(spans, self._stretch_seconds))
         if not stretches:
             return Result(language or "en", 0.0, duration, iter(()))
         probability = 1.0
@@ -134,8 +139,9 @@ class Engine:
             found, _ = model.transcribe(_heard(samples, stretch), language=language, **told)
             for segment in restore_speech_timestamps(found, stretch, SAMPLE_RATE):
                 if _spoken(segment):
-                    yield _segment(number, segment, earliest, last)
-                    number, earliest = number + 1, max(earliest, min(segment.end, last))
+                    ours = _segment(number, segment, earliest, last)
+                    number, earliest = number + 1, ours.end
+                    yield ours
 
     def _loaded(self, name: str) -> WhisperModel:
         """A model from memory, else loaded in place of the one not used for longest."""
@@ -223,27 +229,27 @@ def _ladder(temperature: float) -> list[float]:
     return [round(temperature + 0.2 * step, 2) for step in range(6) if temperature + 0.2 * step <= 1.001]
 
 
-def _speech(samples: np.ndarray, *, vad_filter: bool) -> list[Span]:
+def _speech(samples: np.ndarray, stretch_seconds: int, *, vad_filter: bool) -> list[Span]:
     """Where speech is, in samples, in spans of at most a stretch; without the filter, all of the audio."""
     if not len(samples):
         return []
-    spans: list[Span] = get_speech_timestamps(samples, VAD)
+    spans: list[Span] = get_speech_timestamps(samples, replace(VAD, max_speech_duration_s=stretch_seconds))
     if vad_filter:
         return spans
     # Everything is to be heard; the ends of speech are still the best places to cut.
-    limit = _STRETCH_SECONDS * SAMPLE_RATE
+    limit = stretch_seconds * SAMPLE_RATE
     ends = [*(span["end"] for span in spans[:-1]), len(samples)]
     whole = zip([0, *ends], ends, strict=False)
     return [{"start": at, "end": min(at + limit, end)} for start, end in whole for at in range(start, end, limit)]
 
 
-def _stretches(spans: Iterable[Span]) -> Iterator[list[Span]]:
+def _stretches(spans: Iterable[Span], stretch_seconds: int) -> Iterator[list[Span]]:
     """Group neighbouring spans so that each group holds at most a stretch of sound."""
     stretch: list[Span] = []
     length = 0
     for span in spans:
         samples = span["end"] - span["start"]
-        if stretch and length + samples > _STRETCH_SECONDS * SAMPLE_RATE:
+        if stretch and length + samples > stretch_seconds * SAMPLE_RATE:
             yield stretch
             stretch, length = [], 0
         stretch.append(span)
