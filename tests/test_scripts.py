@@ -1,0 +1,96 @@
+"""The scripts that a person runs against a stack: their words and their exit codes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+
+from actors import messages
+from actors.broker import make_broker, queue_depths
+from storage.job import Job, JobStatus, Options, Source, new_job_id
+from storage.job_store import JobStore
+from storage.object_store import ObjectStore
+from storage.settings import StorageSettings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_purging_fails_the_jobs_that_wait_and_no_other(fresh_settings: StorageSettings) -> None:
+    jobs = JobStore.connect(fresh_settings)
+    broker = make_broker(fresh_settings)
+    waiting, working, uploading = (
+        enqueued(jobs, status) for status in (JobStatus.PENDING,) * 2 + (JobStatus.AWAITING_UPLOAD,)
+    )
+    for job_id in (waiting, working):
+        messages.send(broker, job_id)
+    jobs.claim(working, "a worker", lease_seconds=60, max_attempts=3)
+
+    purge = run("purge_queue.py", fresh_settings, "--yes")
+
+    assert (purge.returncode, purge.stdout) == (0, "✓ purged jobs: 1\n")
+    purged = jobs.get(waiting)
+    assert (purged.status, purged.error_code) == (JobStatus.FAILED, "purged")
+    assert purged.error == "the queue was purged before a worker began this job"
+    assert jobs.get(working).status == JobStatus.PROCESSING
+    assert jobs.get(uploading).status == JobStatus.AWAITING_UPLOAD
+    assert queue_depths(broker) == {messages.QUEUE: 0}
+
+
+def test_purging_asks_first(fresh_settings: StorageSettings) -> None:
+    jobs = JobStore.connect(fresh_settings)
+    job_id = enqueued(jobs, JobStatus.PENDING)
+
+    answers = [run("purge_queue.py", fresh_settings, answer=answer) for answer in ("n\n", "")]
+
+    assert [answer.returncode for answer in answers] == [1, 1]
+    assert "Fail the 1 jobs that wait? [y/N]" in answers[0].stdout
+    assert jobs.get(job_id).status == JobStatus.PENDING
+
+
+def test_check_async_tells_what_is_missing(fresh_settings: StorageSettings) -> None:
+    ObjectStore(fresh_settings).prepare()
+    nobody = msgspec.structs.replace(fresh_settings, redis_url="redis://127.0.0.1:1")
+
+    without_worker = run("check_async.py", fresh_settings)
+    without_redis = run("check_async.py", nobody)
+    without_bucket = run("check_async.py", msgspec.structs.replace(fresh_settings, s3_bucket="nobody-made-it"))
+
+    assert [done.returncode for done in (without_worker, without_redis, without_bucket)] == [1, 1, 1]
+    assert without_worker.stdout.startswith(
+        "✓ Redis is connected\n✗ workers active: 0\n✓ queue transcribe: 0\n✓ store: "
+    )
+    assert without_redis.stdout.startswith("✗ Redis is not connected: ")
+    assert "\n✗ store: " in without_bucket.stdout
+
+
+def test_the_scripts_name_a_setting_that_is_missing(tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "BUCKETSCRIBE_DATA": str(tmp_path)}
+
+    done = execute("check_async.py", environment)
+
+    assert done.returncode == 1
+    assert done.stdout == "✗ S3_ENDPOINT_URL is not set\n"
+
+
+def enqueued(jobs: JobStore, status: JobStatus) -> str:
+    job_id = new_job_id()
+    source = Source(type="form", key=f"sources/{job_id}/media", filename="a.mp3", size=1)
+    options = Options(model="tiny.en")
+    jobs.create(Job(job_id=job_id, owner="", status=status, source=source, options=options, created_at=1.0))
+    return job_id
+
+
+def run(name: str, settings: StorageSettings, *arguments: str, answer: str = "") -> subprocess.CompletedProcess[str]:
+    given = {name.upper(): str(value) for name, value in msgspec.structs.asdict(settings).items() if value != ""}
+    return execute(name, {**os.environ, **given}, *arguments, answer=answer)
+
+
+def execute(
+    name: str, environment: dict[str, str], *arguments: str, answer: str = ""
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "scripts" / name), *arguments]
+    return subprocess.run(
+        command, env=environment, input=answer, capture_output=True, text=True, check=False, timeout=60
+    )
