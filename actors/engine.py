@@ -152,6 +152,7 @@ class Engine:
             model = self._remembered(name)
             if model is not None:
                 return model
+            device, compute_type = self._computing
             folder = self._model_path(name)
             began = time.monotonic()
             with self._models_lock:
@@ -160,8 +161,8 @@ class Engine:
                     self._models.popitem(last=False)
             model = WhisperModel(
                 str(folder),
-                device=self.device,
-                compute_type=self.compute_type,
+                device=device,
+                compute_type=compute_type,
                 cpu_threads=self.threads,
                 # Weights are shared. Two jobs at once on all cores beat one by 15-19 %.
                 num_workers=max(self._settings.worker_threads, 1),
@@ -169,7 +170,7 @@ class Engine:
             )
             with self._models_lock:
                 self._models[name] = model
-            log.info("model loaded", model=name, device=self.device, seconds=round(time.monotonic() - began, 2))
+            log.info("model loaded", model=name, device=device, seconds=round(time.monotonic() - began, 2))
             return model
 
     def _remembered(self, name: str) -> WhisperModel | None:

@@ -29,7 +29,7 @@ def as_srt(source: Transcript, width: int | None = None, count: int | None = Non
 
 
 def as_vtt(source: Transcript, width: int | None = None, count: int | None = None) -> list[webvtt.Caption]:
-    return list(webvtt.from_buffer(io.BytesIO(render(source, "vtt", width, count)), format="vtt"))
+    return webvtt.from_buffer(io.BytesIO(render(source, "vtt", width, count)), format="vtt").captions
 
 
 def test_each_format_has_its_media_type_and_extension() -> None:
