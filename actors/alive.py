@@ -1,4 +1,4 @@
-"""`python -m actors.alive`: exit 0 when a worker on this host gave a sign of life lately. The container's health check."""
+"""`python -m actors.alive`, a container's health check: exit 0 when a worker on this host was heard of lately."""
 
 import socket
 import sys

@@ -28,7 +28,7 @@ class SafeRetries(Retries):
         options = dict(message.options)
         while True:
             try:
-                super().after_process_message(broker, message, result=result, exception=exception)
+                super().after_process_message(broker, message, result=result, exception=exception)  # type: ignore[no-untyped-call]
                 return
             except redis.RedisError:
                 message.options.clear()
@@ -39,9 +39,9 @@ class SafeRetries(Retries):
 def make_broker(settings: StorageSettings, heartbeat_seconds: int = 15) -> RedisBroker:
     """A broker that connects when first used.
 
-    A dead worker's messages are handed on by maintenance, which Dramatiq runs by chance, once in a thousand commands: an
-    idle queue would wait for hours. Here every command does it. There is no time limit: recordings may last hours, and a
-    job's lease tells whether its worker lives. There is no age limit, for a job is not lost because it waited long.
+    A dead worker's messages are handed on by maintenance, which Dramatiq runs by chance, once in a thousand commands:
+    an idle queue would wait for hours. Here every command does it. There is no time limit: recordings may last hours,
+    and a job's lease tells whether its worker lives. There is no age limit: no job is lost because it waited long.
     """
     return RedisBroker(
         client=connect(settings, QUEUE_DATABASE, decode=False),
@@ -55,7 +55,8 @@ def make_broker(settings: StorageSettings, heartbeat_seconds: int = 15) -> Redis
 def queue_depths(broker: RedisBroker) -> dict[str, int]:
     """Messages of each queue: waiting, in work, and delayed for a retry."""
     return {
-        name: broker.client.hlen(f"{broker.namespace}:{name}.msgs") + broker.client.hlen(f"{broker.namespace}:{name}.DQ.msgs")
+        name: broker.client.hlen(f"{broker.namespace}:{name}.msgs")
+        + broker.client.hlen(f"{broker.namespace}:{name}.DQ.msgs")
         for name in sorted(broker.get_declared_queues())
     }
 

@@ -29,9 +29,7 @@ _MESSAGE_GRACE_SECONDS = 30
 
 
 class Janitor:
-    def __init__(
-        self, jobs: JobStore, objects: ObjectStore, broker: RedisBroker, settings: StorageSettings
-    ) -> None:
+    def __init__(self, jobs: JobStore, objects: ObjectStore, broker: RedisBroker, settings: StorageSettings) -> None:
         self._jobs = jobs
         self._objects = objects
         self._broker = broker

@@ -28,4 +28,4 @@ def send(broker: RedisBroker, job_id: str) -> None:
 
 def declare(broker: RedisBroker, transcribe_recording: Callable[[str], None]) -> None:
     """Bind the work to its message, in a worker."""
-    dramatiq.actor(transcribe_recording, broker=broker, actor_name=_ACTOR, queue_name=QUEUE)
+    dramatiq.actor(broker=broker, actor_name=_ACTOR, queue_name=QUEUE)(transcribe_recording)

@@ -1,9 +1,9 @@
 """A recording's way: read → transcribe → write. Everything may run twice and be broken off anywhere.
 
-A worker claims the job, which counts the attempt, and from then on gives signs of life; whatever it writes must show that
-the job is still its own. The transcript's JSON is stored first and never overwritten: whoever comes later, a second
-delivery or a worker that was frozen, finds it and goes on from there, so that all formats say the same. The change of the
-record to completed is the commit point and comes last.
+A worker claims the job, which counts the attempt, and from then on gives signs of life; whatever it writes must show
+that the job is still its own. The transcript's JSON is stored first and never overwritten: whoever comes later, a
+second delivery or a worker that was frozen, finds it and goes on from there, so that all formats say the same. The
+change of the record to completed is the commit point and comes last.
 """
 
 import threading
@@ -215,7 +215,9 @@ class Pipeline:
         """Store every format, JSON first. Returns the transcript that counts, and the sizes in bytes by format."""
         key = result_key(job.job_id, "json")
         try:
-            self._objects.put(key, formats.render(transcript, "json"), formats.FORMATS["json"].media_type, if_absent=True)
+            self._objects.put(
+                key, formats.render(transcript, "json"), formats.FORMATS["json"].media_type, if_absent=True
+            )
         except ObjectExists:
             transcript = msgspec.json.decode(self._objects.get(key), type=Transcript)
         files = {}
@@ -227,7 +229,7 @@ class Pipeline:
         return transcript, files
 
     def _hand_back(self, claim: Claim) -> None:
-        """The attempt does not count. Where Redis cannot be told, the lease runs out and the janitor hands the job on."""
+        """The attempt does not count. Where Redis cannot be told, the lease runs out and the janitor takes over."""
         try:
             self._jobs.release(claim.job.job_id, claim.token, refund=True)
         except (JobFenced, JobMissing, QueueUnavailable) as reason:

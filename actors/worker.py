@@ -1,7 +1,7 @@
 """A worker process: `python -m actors.worker`. One process, one engine, a few threads that share it.
 
-Dramatiq's own Worker runs here in the main process, without the master and fork of its command line: nothing is orphaned
-when it is killed, the model is never loaded before a fork, and whoever supervises sees the very process that works.
+Dramatiq's own Worker runs here in the main process, without the master and fork of its command line: nothing is
+orphaned when it is killed, no model is loaded before a fork, and whoever supervises sees the very process that works.
 """
 
 import os

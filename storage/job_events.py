@@ -1,6 +1,7 @@
 """What happens to a job, for those who wait: no thread is held, one Redis connection a waiter."""
 
 import asyncio
+from typing import Any
 
 import redis
 
@@ -13,7 +14,8 @@ class JobEvents:
     """Reads the stream that JobStore's scripts write. Raises QueueUnavailable when Redis does not answer."""
 
     def __init__(self, client: "redis.asyncio.Redis") -> None:
-        self._redis = client
+        # As in JobStore: this client decodes, so that every answer is text.
+        self._redis: Any = client
 
     @classmethod
     def connect(cls, settings: StorageSettings) -> "JobEvents":
@@ -26,9 +28,10 @@ class JobEvents:
         with redis_errors():
             while (left := ends - asyncio.get_running_loop().time()) > 0:
                 answer = await self._redis.xread({key: position}, count=1000, block=max(1, round(min(left, 5) * 1000)))
-                for position, fields in answer[0][1] if answer else []:
-                    if fields["type"] in FINAL:
-                        return True
+                events = answer[0][1] if answer else []
+                if any(fields["type"] in FINAL for _, fields in events):
+                    return True
+                position = events[-1][0] if events else position
                 if not answer and not await self._redis.exists(key):
                     return True
         return False

@@ -55,7 +55,7 @@ local status = get('status')
 if not status then return {{'missing'}} end
 """
 
-#: ARGV: new status, statuses it may follow (`,a,b,`), token or '', retention in seconds when final or '', field, value, ...
+#: ARGV: new status, statuses it may follow (`,a,b,`), token or '', retention (s) if final or '', field, value, ...
 #: Returns ok | missing | conflict | fenced, and the status before.
 TRANSITION = (
     PRELUDE
@@ -97,7 +97,8 @@ return {'ok', status}
 )
 
 #: ARGV: token, lease in seconds, progress (0 to 100), field, value, ... A sign of life: renews the lease, raises the
-#: progress, and tells the worker whether the job is still its own. Returns ok | missing | conflict | fenced, and the status.
+#: progress, and tells the worker whether the job is still its own.
+#: Returns ok | missing | conflict | fenced, and the status.
 BEAT = (
     PRELUDE
     + """

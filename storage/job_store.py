@@ -1,6 +1,6 @@
 """Jobs in Redis: the only writer of a status.
 
-Every change is one Lua script (job_scripts.py): it checks the status before, the owner's token where a worker writes, and
+Every change is one Lua script (job_scripts.py): it checks the status before and, where a worker writes, its token, and
 keeps the indexes in step. So a cancel and a finish cannot both win, and a worker that lost its lease changes nothing.
 """
 
@@ -19,7 +19,7 @@ from storage.job import FINAL, FOLLOWS, Job, JobStatus
 from storage.redis_client import JOBS_DATABASE, connect, redis_errors
 from storage.settings import StorageSettings
 
-#: What a byte of recording is taken to cost before anything was measured: 16 kB of audio a second at ten times its speed.
+#: What a byte is taken to cost before anything was measured: 16 kB of audio a second, done at ten times its speed.
 _SECONDS_A_BYTE = 1 / 160_000
 
 
@@ -55,7 +55,8 @@ class JobStore:
     """Raises QueueUnavailable from every method when Redis does not answer."""
 
     def __init__(self, client: redis.Redis, retention_seconds: int) -> None:
-        self._redis = client
+        # redis-py types every answer as text or bytes; this client decodes, so all of them are text.
+        self._redis: Any = client
         self._retention_seconds = retention_seconds
         self._transition = client.register_script(job_scripts.TRANSITION)
         self._claim = client.register_script(job_scripts.CLAIM)
@@ -166,7 +167,7 @@ class JobStore:
         Raises:
             JobFenced: the job was cancelled, deleted or taken over: whoever beats must stop.
         """
-        known = [] if duration is None else ["duration", duration]
+        known: list[str | float] = [] if duration is None else ["duration", duration]
         outcome, status = _answer(
             self._beat(keys=_keys(job_id), args=[token, lease_seconds, round(progress, 1), *known])
         )
@@ -188,7 +189,7 @@ class JobStore:
 
     @redis_errors()
     def expired_leases(self, limit: int = 100) -> list[str]:
-        return self._redis.zrange("bs:leases", "-inf", str(self._now()), byscore=True, offset=0, num=limit)
+        return self._before("bs:leases", self._now(), limit)
 
     @redis_errors()
     def expire_lease(self, job_id: str) -> bool:
@@ -201,18 +202,17 @@ class JobStore:
     @redis_errors()
     def expired(self, limit: int = 100) -> list[str]:
         """Jobs to be removed: kept long enough, or uploads never started."""
-        return self._redis.zrange("bs:expiring", "-inf", str(self._now()), byscore=True, offset=0, num=limit)
+        return self._before("bs:expiring", self._now(), limit)
 
     @redis_errors()
     def pending_longer_than(self, seconds: float, limit: int = 10_000) -> list[str]:
-        latest = str(self._now() - seconds)
-        return self._redis.zrange("bs:status:pending", "-inf", latest, byscore=True, offset=0, num=limit)
+        return self._before("bs:status:pending", self._now() - seconds, limit)
 
     @redis_errors()
     def deleted(self, forget_after_seconds: float = 3600) -> list[str]:
         """Ids deleted within the last hour; older ones are forgotten."""
         self._redis.zremrangebyscore("bs:deleted", "-inf", self._now() - forget_after_seconds)
-        return self._redis.zrange("bs:deleted", 0, -1)
+        return list(self._redis.zrange("bs:deleted", 0, -1))
 
     @contextmanager
     def lock(self, name: str, seconds: float) -> Iterator[bool]:
@@ -232,9 +232,7 @@ class JobStore:
 
     @redis_errors()
     def announce_worker(self, state: WorkerState) -> None:
-        self._redis.hset(
-            "bs:workers", state.worker_id, _dumps(msgspec.structs.replace(state, seen_at=self._now()))
-        )
+        self._redis.hset("bs:workers", state.worker_id, _dumps(msgspec.structs.replace(state, seen_at=self._now())))
 
     @redis_errors()
     def withdraw_worker(self, worker_id: str) -> None:
@@ -266,7 +264,8 @@ class JobStore:
         measured = {name: float(value) for name, value in work.items()}
         own = size * (measured["seconds"] / max(measured["bytes"], 1.0) if measured else _SECONDS_A_BYTE)
         each = measured["seconds"] / measured["jobs"] if measured else own
-        return own + each * (pending + processing) / max(1, len(self.workers()))
+        before = int(pending) + int(processing)
+        return own + each * before / max(1, len(self.workers()))
 
     # Details
 
@@ -294,6 +293,10 @@ class JobStore:
         if outcome == "missing":
             raise JobMissing(f"there is no job {job_id!r}")
         raise JobConflict(f"job {job_id} is {status} and cannot become {to}")
+
+    def _before(self, index: str, now: float, limit: int) -> list[str]:
+        """Ids whose time in the index has come, the earliest first."""
+        return list(self._redis.zrange(index, "-inf", str(now), byscore=True, offset=0, num=limit))
 
     def _now(self) -> float:
         seconds, microseconds = self._redis.time()

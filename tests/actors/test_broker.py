@@ -45,9 +45,7 @@ def test_a_message_sent_is_counted_and_known_by_its_job(settings: StorageSetting
     assert queued_job_ids(broker) == {"job-1", "job-2"}
 
 
-def test_sending_while_redis_is_away_is_queue_unavailable(
-    settings: StorageSettings, redis_server: RedisServer
-) -> None:
+def test_sending_while_redis_is_away_is_queue_unavailable(settings: StorageSettings, redis_server: RedisServer) -> None:
     broker = make_broker(settings)
     redis_server.running.kill()
 

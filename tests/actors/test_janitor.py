@@ -61,7 +61,7 @@ def test_a_job_whose_lease_ran_out_waits_again_with_a_message(house: House) -> N
 
 
 def test_only_an_old_pending_job_without_a_message_gets_one(house: House) -> None:
-    lost, queued, new = a_job(created_at=time.time() - 100), a_job(created_at=time.time() - 100), a_job()  # type: ignore[arg-type]
+    lost, queued, new = a_job(created_at=time.time() - 100), a_job(created_at=time.time() - 100), a_job()
     for job in (lost, queued, new):
         house.jobs.create(job)
     messages.send(house.broker, queued.job_id)
@@ -121,7 +121,11 @@ def test_only_stale_multipart_uploads_under_our_prefixes_are_aborted(house: Hous
 
 def test_orphans_go_and_whatever_could_be_recovered_stays(house: House) -> None:
     now = time.time()
-    never_accepted, recoverable, ancient = new_job_id(now - 2 * DAY), new_job_id(now - 2 * DAY), new_job_id(now - 30 * DAY)
+    never_accepted, recoverable, ancient = (
+        new_job_id(now - 2 * DAY),
+        new_job_id(now - 2 * DAY),
+        new_job_id(now - 30 * DAY),
+    )
     arriving = new_job_id(now)
     cancelled = a_job(status=JobStatus.CANCELLED)
     completed = a_job(status=JobStatus.COMPLETED)

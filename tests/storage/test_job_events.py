@@ -11,7 +11,6 @@ from storage.job_store import JobStore
 from storage.settings import StorageSettings
 from tests.storage.test_job_store import stored
 
-
 T = TypeVar("T")
 
 

@@ -347,5 +347,5 @@ def test_a_wrong_password_is_queue_unavailable(settings: StorageSettings) -> Non
     host = settings.redis_url.rpartition("@")[2]
     jobs = JobStore.connect(msgspec.structs.replace(settings, redis_url=f"redis://:wrong@{host}"))
 
-    with pytest.raises(QueueUnavailable, match="(?i)password|auth"):
+    with pytest.raises(QueueUnavailable, match=r"(?i)password|auth"):
         jobs.check()

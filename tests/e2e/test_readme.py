@@ -1,0 +1,154 @@
+"""The README's own commands, run as they stand against the stack that its first command starts."""
+
+import http.server
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import boto3
+import jiwer
+import pytest
+import srt
+from playwright.sync_api import sync_playwright
+from whisper_normalizer.english import EnglishTextNormalizer
+
+from deploy.embedded.parts import free_port
+from deploy.environment import read_file
+from tests.conftest import ROOT, unavailable
+from tests.deploy.test_up import Up
+
+README = (ROOT / "README.md").read_text()
+SAID = (ROOT / "deploy/sample/sample.txt").read_text()
+normalize = EnglishTextNormalizer()
+
+
+def blocks(language: str) -> list[str]:
+    """The README's code blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands(block: str) -> list[str]:
+    """The commands of a shell block; one goes on while its lines end with a backslash."""
+    return re.sub(r"\\\n\s*", "", block).strip().splitlines()
+
+
+@pytest.fixture(scope="module")
+def page_port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory, weights_dir: Path, page_port: int) -> Iterator[Up]:
+    """The stack on its default ports, for the README names them."""
+    folder = tmp_path_factory.mktemp("readme") / "data"
+    origin = f"http://127.0.0.1:{page_port}"
+    running = Up(folder, API_PORT="8000", CORS_ORIGINS=origin, MODEL_DIR=str(weights_dir), JANITOR_SECONDS="5")
+    running.wait_until_ready()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where the README's reader is: `talk.mp3` lies there."""
+    shutil.copy(ROOT / "deploy/sample/sample.mp3", tmp_path / "talk.mp3")
+    return tmp_path
+
+
+def shell(command: str, folder: Path, **environment: str) -> str:
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        cwd=folder,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def is_what_was_said(text: str) -> bool:
+    return float(jiwer.wer(normalize(SAID), normalize(text))) < 0.15
+
+
+def test_the_curl_commands_print_a_transcript_and_subtitles(up: Up, folder: Path) -> None:
+    transcribe, subtitles = commands(next(block for block in blocks("bash") if "/transcribe" in block))
+
+    answer = json.loads(shell(transcribe, folder))
+    cues = list(srt.parse(shell(subtitles, folder), ignore_errors=False))
+
+    assert is_what_was_said(answer["text"])
+    assert is_what_was_said(" ".join(cue.content for cue in cues))
+
+
+def test_the_python_example_prints_the_text_and_saves_the_subtitles(up: Up, folder: Path) -> None:
+    (example,) = blocks("python")
+
+    done = subprocess.run([sys.executable, "-c", example], cwd=folder, capture_output=True, text=True, check=True)
+
+    assert is_what_was_said(done.stdout)
+    assert is_what_was_said(" ".join(cue.content for cue in srt.parse((folder / "talk.srt").read_text())))
+
+
+def test_a_recording_in_the_bucket_is_transcribed_by_its_key(up: Up, folder: Path) -> None:
+    stack = read_file(up.folder / "stack.env")
+    bucket = boto3.client(
+        "s3",
+        endpoint_url=stack["S3_ENDPOINT_URL"],
+        aws_access_key_id=stack["S3_ACCESS_KEY"],
+        aws_secret_access_key=stack["S3_SECRET_KEY"],
+        region_name="us-east-1",
+    )
+    bucket.put_object(Bucket="bucketscribe", Key="inbox/talk.mp3", Body=(folder / "talk.mp3").read_bytes())
+    (command,) = commands(next(block for block in blocks("bash") if "inbox/talk.mp3" in block))
+
+    job = json.loads(shell(command, folder))
+
+    assert job["status"] == "pending"
+    assert job["options"]["language"] == "en"
+
+
+def test_the_page_uploads_straight_to_the_bucket_from_a_real_browser(up: Up, folder: Path, page_port: int) -> None:
+    browser_path = shutil.which("chromium")
+    if browser_path is None:
+        unavailable("chromium is not installed")
+    (page_source,) = blocks("html")
+    (folder / "index.html").write_text(page_source)
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", page_port), handler) as server, sync_playwright() as playwright:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{page_port}/")
+
+        page.set_input_files("#file", str(folder / "talk.mp3"))
+        page.wait_for_function("document.querySelector('#text').textContent", timeout=60_000)
+        shown = page.inner_text("#text")
+        progress = page.evaluate("document.querySelector('#bar').value")
+
+        browser.close()
+        server.shutdown()
+
+    assert is_what_was_said(shown)
+    assert progress == 1
+
+
+def test_the_model_commands_bring_weights_to_a_folder_and_to_the_bucket(up: Up, weights_dir: Path) -> None:
+    to_folder, to_bucket = commands(next(block for block in blocks("bash") if "download_models" in block))
+
+    told = [
+        shell(f"{sys.executable} {command}", ROOT, BUCKETSCRIBE_DATA=str(up.folder))
+        for command in (to_folder, to_bucket)
+    ]
+
+    assert "tiny.en" in told[0]
+    assert "base" in told[1]
