@@ -57,7 +57,14 @@ def openapi_config() -> OpenAPIConfig:
     )
 
 
-@get("/openapi.json", include_in_schema=False, sync_to_thread=False, cache=CACHE_FOREVER)
+# One entry: by default each query string would be kept as another, for ever.
+@get(
+    "/openapi.json",
+    include_in_schema=False,
+    sync_to_thread=False,
+    cache=CACHE_FOREVER,
+    cache_key_builder=lambda _: "openapi.json",
+)
 def openapi_json(request: Request[Any, Any, Any]) -> dict[str, Any]:
     return complete(request.app.openapi_schema.to_schema())
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import psutil
 import pytest
 from playwright.sync_api import Browser
 
@@ -31,6 +32,18 @@ def test_the_documents_show_the_api_without_any_other_host(
     assert [url for url in asked if not url.startswith(own)] == []
     assert errors == []
     page.close()
+
+
+def test_the_document_is_kept_once_whatever_is_asked_with_it(quiet_api: Api) -> None:
+    process = psutil.Process(quiet_api.running.pid)
+    quiet_api.client.get("/openapi.json")
+    before = process.memory_info().rss
+
+    answers = {quiet_api.client.get("/openapi.json", params={"again": number}).content for number in range(500)}
+
+    assert len(answers) == 1
+    # Each is about 50 kB.
+    assert process.memory_info().rss - before < 8 * 2**20
 
 
 def test_the_version_is_the_projects() -> None:
