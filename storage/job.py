@@ -1,6 +1,7 @@
 """A job is one recording to be transcribed: status, what is asked for, which changes of status are legal. No I/O."""
 
 import enum
+import re
 import secrets
 import time
 from typing import Literal
@@ -29,6 +30,8 @@ FOLLOWS: dict[JobStatus, frozenset[JobStatus]] = {
 }
 
 Priority = Literal["low", "normal", "high"]
+
+_JOB_ID = re.compile("[0-9a-f]{22}")
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,5 +116,11 @@ def new_job_id(now: float | None = None) -> str:
 
 
 def created_at(job_id: str) -> float:
-    """Seconds since the epoch at which an id was made."""
+    """Seconds since the epoch at which an id was made.
+
+    Raises:
+        ValueError: it is not one of new_job_id's.
+    """
+    if not _JOB_ID.fullmatch(job_id):
+        raise ValueError(f"{job_id[:64]!r} is not a job's id")
     return int(job_id[:12], 16) / 1000
