@@ -75,7 +75,13 @@ class Janitor:
     def remove_expired_jobs(self) -> None:
         """Finished jobs kept long enough, and uploads that were never started."""
         for job_id in self._jobs.expired():
-            remove_job(self._jobs.get(job_id), self._jobs, self._objects)
+            try:
+                job = self._jobs.get(job_id)
+            except JobMissing:
+                continue  # Its client deleted it just now.
+            if job.expires_at is None or job.expires_at > time.time():
+                continue  # Its client started it just now.
+            remove_job(job, self._jobs, self._objects)
             log.info("job expired", job_id=job_id)
 
     def sweep_deleted(self) -> None:

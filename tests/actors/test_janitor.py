@@ -93,6 +93,31 @@ def test_an_upload_never_started_and_a_job_kept_long_enough_are_removed_whole(ho
     assert list(house.objects.uploads()) == []
 
 
+class Overtaken(JobStore):
+    """Clients that start one expired upload and delete another while the janitor has both on its list."""
+
+    def expired(self, limit: int = 100) -> list[str]:
+        listed = super().expired(limit)
+        started, deleted = sorted(listed)
+        self.start(started, size=1)
+        self.delete(deleted)
+        return listed
+
+
+def test_an_upload_that_is_started_while_expired_ones_are_removed_stays(house: House) -> None:
+    started, deleted = (
+        a_job(job_id=new_job_id(made), status=JobStatus.AWAITING_UPLOAD, expires_at=time.time() - 1) for made in (1, 2)
+    )
+    for job in (started, deleted):
+        house.jobs.create(job)
+    house.put(source_key(started.job_id))
+
+    Janitor(Overtaken.connect(house.settings), house.objects, house.broker, house.settings).remove_expired_jobs()
+
+    assert house.jobs.get(started.job_id).status == "pending"
+    assert house.keys(started.job_id) == {"media"}
+
+
 def test_what_a_frozen_worker_writes_for_a_deleted_job_is_swept(house: House) -> None:
     job = a_job()
     house.jobs.create(job)
@@ -132,7 +157,9 @@ def test_orphans_go_and_whatever_could_be_recovered_stays(house: House) -> None:
     for job in (cancelled, completed):
         house.jobs.create(job)
         house.put(source_key(job.job_id), job_key(job.job_id), result_key(job.job_id, "json"))
-    house.put(source_key(never_accepted), source_key(arriving), "sources/not-an-id/media")
+    # The second would be an id of last year by its first half.
+    others = ("not-an-id", "019203040506-interviews")
+    house.put(source_key(never_accepted), source_key(arriving), *(f"sources/{other}/media" for other in others))
     for job_id in (recoverable, ancient):
         house.put(source_key(job_id), job_key(job_id), result_key(job_id, "json"))
 
@@ -141,7 +168,7 @@ def test_orphans_go_and_whatever_could_be_recovered_stays(house: House) -> None:
     assert house.keys(never_accepted) == set()
     assert house.keys(ancient) == set()
     assert house.keys(arriving) == {"media"}
-    assert house.keys("not-an-id") == {"media"}
+    assert [house.keys(other) for other in others] == [{"media"}, {"media"}]
     assert house.keys(recoverable) == {"media", "job.json", "transcript.json"}
     assert house.keys(cancelled.job_id) == {"media", "job.json"}
     assert house.keys(completed.job_id) == {"media", "job.json", "transcript.json"}
