@@ -53,6 +53,7 @@ KINDS: dict[str, Kind] = {
     "queue_unavailable": Kind(503, "The queue does not answer"),
     "storage_unavailable": Kind(503, "The object store does not answer"),
     "storage_refused": Kind(503, "The object store refuses the service"),
+    "upload_not_found": Kind(503, "The object store lost the upload"),
     "bucket_missing": Kind(503, "The object store has no bucket yet"),
     "model_unavailable": Kind(503, "The model's weights are nowhere to be found"),
     "device_unavailable": Kind(503, "The device that should compute is not there"),

@@ -18,7 +18,7 @@ from multipart import MultipartError, MultipartSegment, PushMultipartParser
 
 from service.errors import RETRY_AFTER_SECONDS, ApiError
 from service.settings import ServiceSettings
-from storage.errors import StorageError
+from storage.errors import ObjectMissing, StorageError, UploadMissing
 from storage.object_store import ObjectStore, Part
 
 log = structlog.get_logger()
@@ -186,10 +186,10 @@ class ObjectWriter:
         self._key = key
         self._part_bytes = part_bytes
         self._threads = threads
-        self._buffer: list[bytes] = []
-        self._buffered = 0
+        self._buffer = bytearray()
         self._upload_id: str | None = None
-        self._stored = False
+        #: The object may be there: the store was asked for it, whatever became of the answer.
+        self._asked = False
         self._parts: list[Part] = []
         self._last_number = 0
         self._running: set[asyncio.Future[Any]] = set()
@@ -197,12 +197,12 @@ class ObjectWriter:
     async def write(self, data: bytes) -> None:
         """Take bytes; waits while two parts are on their way. Parts are equal: some stores insist on it."""
         self.size += len(data)
-        while data:
-            room = self._part_bytes - self._buffered
-            self._buffer.append(bytes(data[:room]))
-            self._buffered += len(self._buffer[-1])
-            data = data[room:]
-            if self._buffered == self._part_bytes:
+        left = memoryview(data)
+        while left:
+            room = self._part_bytes - len(self._buffer)
+            self._buffer += left[:room]
+            left = left[room:]
+            if len(self._buffer) == self._part_bytes:
                 await self._send_part()
 
     async def finish(self) -> None:
@@ -210,20 +210,20 @@ class ObjectWriter:
         if self._upload_id is None:
             await self._in_thread(self._put, self._take_buffer())
             return
-        if self._buffered:
+        if self._buffer:
             await self._send_part()
         await self._settle(0)
         await self._in_thread(self._complete)
 
     async def abort(self) -> None:
         """Nothing is there when this returns; what the store does not let go now is left to the janitor."""
-        self._buffer = []
+        self._buffer = bytearray()
         await asyncio.gather(*self._running, return_exceptions=True)
         try:
-            if self._stored:
-                await self._in_thread(self._objects.delete, self._key)
-            elif self._upload_id is not None:
+            if self._upload_id is not None:
                 await self._in_thread(self._objects.abort_upload, self._key, self._upload_id)
+            if self._asked:
+                await self._in_thread(self._objects.delete, self._key)
         except StorageError as error:
             log.warning("upload not removed", key=self._key, reason=str(error))
 
@@ -242,7 +242,7 @@ class ObjectWriter:
                 call.result()
 
     def _take_buffer(self) -> bytes:
-        data, self._buffer, self._buffered = b"".join(self._buffer), [], 0
+        data, self._buffer = bytes(self._buffer), bytearray()
         return data
 
     def _begin(self, call: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
@@ -267,12 +267,23 @@ class ObjectWriter:
 
     def _complete(self) -> None:
         assert self._upload_id is not None
-        self._objects.complete_upload(self._key, self._upload_id, self._parts)
-        self._stored = True
+        self._asked = True
+        try:
+            self._objects.complete_upload(self._key, self._upload_id, self._parts)
+        except UploadMissing:
+            # As a repeated request hears whose first answer was lost: then the object is there.
+            if not self._is_whole():
+                raise
 
     def _put(self, data: bytes) -> None:
+        self._asked = True
         self._objects.put(self._key, data, "application/octet-stream")
-        self._stored = True
+
+    def _is_whole(self) -> bool:
+        try:
+            return self._objects.head(self._key).size == self.size
+        except ObjectMissing:
+            return False
 
 
 def _boundary(request: Request[Any, Any, Any]) -> str:
