@@ -5,9 +5,10 @@ import sys
 import structlog
 import uvicorn
 
+from service.app import create_app
 from service.settings import ServiceSettings
 from storage import logs
-from storage.settings import SettingsError, StorageSettings, read_settings
+from storage.settings import SettingsError, read_settings
 
 log = structlog.get_logger()
 
@@ -17,13 +18,12 @@ def main() -> int:
     logs.configure()
     try:
         settings = read_settings(ServiceSettings)
-        read_settings(StorageSettings)
+        app = create_app()
     except SettingsError as error:
         log.error("API cannot start", reason=str(error))
         return 1
     uvicorn.run(
-        "service.app:create_app",
-        factory=True,
+        app,
         host=settings.api_host,
         port=settings.api_port,
         http="httptools",

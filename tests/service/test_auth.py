@@ -3,6 +3,7 @@
 import pytest
 import requests
 
+from deploy.embedded.running import PartFailed
 from storage.settings import StorageSettings
 from tests.service.apis import Api
 from tests.service.conftest import StartApi
@@ -27,6 +28,11 @@ def test_without_a_valid_key_there_is_no_answer(keyed_api: Api, path: str, heade
 
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+def test_keys_that_hold_no_key_open_no_door(start_api: StartApi, quiet_settings: StorageSettings) -> None:
+    with pytest.raises(PartFailed, match="API_KEYS: it is set and holds no key"):
+        start_api(quiet_settings, API_KEYS=" , ")
 
 
 def test_both_headers_carry_a_key(keyed_api: Api) -> None:

@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from deploy.embedded.running import PartFailed
 from storage.settings import StorageSettings
 from tests.service.apis import Api
 from tests.service.conftest import StartApi
@@ -69,5 +70,7 @@ def test_without_redis_nobody_is_let_through_uncounted(
 
 
 def test_a_rate_that_cannot_be_read_stops_the_start(start_api: StartApi, own_redis: StorageSettings) -> None:
-    with pytest.raises(Exception, match="RATE_LIMIT"):
+    with pytest.raises(PartFailed, match='API cannot start" reason="RATE_LIMIT: ') as failed:
         start_api(own_redis, RATE_LIMIT="often")
+
+    assert "Traceback" not in str(failed.value)
