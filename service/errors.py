@@ -55,6 +55,7 @@ KINDS: dict[str, Kind] = {
     "storage_refused": Kind(503, "The object store refuses the service"),
     "upload_not_found": Kind(503, "The object store lost the upload"),
     "bucket_missing": Kind(503, "The object store has no bucket yet"),
+    "purged": Kind(503, "The queue was purged before a worker began"),
     "model_unavailable": Kind(503, "The model's weights are nowhere to be found"),
     "device_unavailable": Kind(503, "The device that should compute is not there"),
     "too_many_uploads": Kind(503, "Too many uploads at once"),

@@ -9,6 +9,7 @@ import msgspec
 
 from actors import messages
 from actors.broker import make_broker, queue_depths
+from service.errors import KINDS
 from storage.job import Job, JobStatus, Options, Source, new_job_id
 from storage.job_store import JobStore
 from storage.object_store import ObjectStore
@@ -32,6 +33,8 @@ def test_purging_fails_the_jobs_that_wait_and_no_other(fresh_settings: StorageSe
     assert (purge.returncode, purge.stdout) == (0, "✓ purged jobs: 1\n")
     purged = jobs.get(waiting)
     assert (purged.status, purged.error_code) == (JobStatus.FAILED, "purged")
+    # A client that waits for it hears that, too.
+    assert "purged" in KINDS
     assert purged.error == "the queue was purged before a worker began this job"
     assert jobs.get(working).status == JobStatus.PROCESSING
     assert jobs.get(uploading).status == JobStatus.AWAITING_UPLOAD
