@@ -35,6 +35,9 @@ log = structlog.get_logger()
 _ANY = ("unauthorized", "rate_limited", "queue_unavailable")
 _ANY_JOB = (*_ANY, "job_not_found")
 
+#: S3's limit; stores answer longer ones in ways of their own.
+_MAX_KEY_BYTES = 1024
+
 #: Prefixes that the service writes: a client may not name a recording there.
 _OWN_PREFIXES = (*JOB_PREFIXES, "models/")
 
@@ -223,6 +226,8 @@ def _object_source(key: str, backend: Backend) -> Source:
     # Stores differ in how they read `..` and `//`, and a key must not reach what is not the client's.
     if any(part in ("", ".", "..") for part in key.split("/")) or not key.isprintable():
         raise invalid("source.key", "a key has no empty, `.` or `..` parts and no control characters")
+    if len(key.encode()) > _MAX_KEY_BYTES:
+        raise invalid("source.key", f"a key has at most {_MAX_KEY_BYTES} bytes as UTF-8")
     if key.startswith(_OWN_PREFIXES):
         raise invalid("source.key", f"keys under {', '.join(_OWN_PREFIXES)} are the service's own")
     info = backend.objects.head(key)

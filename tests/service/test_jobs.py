@@ -177,6 +177,7 @@ def test_parts_are_few_enough_for_the_largest_recording(start_api: StartApi, qui
         ('{"source": {"type": "object", "key": "inbox/../sources/x/media"}}', 422, "invalid_parameter", ".."),
         ('{"source": {"type": "object", "key": "/sources/x/media"}}', 422, "invalid_parameter", "empty"),
         ('{"source": {"type": "object", "key": "models/base/model.bin"}}', 422, "invalid_parameter", "own"),
+        ('{"source": {"type": "object", "key": "' + "é" * 600 + '"}}', 422, "invalid_parameter", "1024 bytes"),
         ('{"prompt": "' + "x" * 2**20 + '"}', 413, "body_too_large", ""),
     ],
 )  # fmt: skip
