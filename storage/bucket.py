@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-#: Days after which the store drops the parts of an upload that was never completed; where a janitor runs, it is sooner.
-BROKEN_UPLOAD_DAYS = 2
 #: Days after which the store drops the chunks of a recording: no job takes as long.
 CHUNK_DAYS = 7
 
@@ -22,8 +20,13 @@ CHUNK_DAYS = 7
 _OURS = "bucketscribe-"
 
 
-def prepare_bucket(s3: "S3Client", bucket: str, region: str, cors_origins: Sequence[str]) -> None:
-    """Make the bucket, its CORS and its lifecycle rules, where they are missing. Raises botocore's errors."""
+def prepare_bucket(
+    s3: "S3Client", bucket: str, region: str, cors_origins: Sequence[str], broken_upload_days: int
+) -> None:
+    """Make the bucket, its CORS and its lifecycle rules, where they are missing. Raises botocore's errors.
+
+    `broken_upload_days`: after so many the store drops the parts of an upload that was never completed.
+    """
     try:
         s3.head_bucket(Bucket=bucket)
     except ClientError as error:
@@ -31,7 +34,7 @@ def prepare_bucket(s3: "S3Client", bucket: str, region: str, cors_origins: Seque
             raise
         _create(s3, bucket, region)
     _or_warn("CORS", lambda: _set_cors(s3, bucket, cors_origins))
-    _or_warn("lifecycle", lambda: _set_lifecycle(s3, bucket))
+    _or_warn("lifecycle", lambda: _set_lifecycle(s3, bucket, broken_upload_days))
 
 
 def _create(s3: "S3Client", bucket: str, region: str) -> None:
@@ -75,21 +78,25 @@ def _set_cors(s3: "S3Client", bucket: str, origins: Sequence[str]) -> None:
         s3.delete_bucket_cors(Bucket=bucket)
 
 
-def _set_lifecycle(s3: "S3Client", bucket: str) -> None:
+def _set_lifecycle(s3: "S3Client", bucket: str, broken_upload_days: int) -> None:
     theirs = _other_rules(lambda: s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"])
-    parts: Any = {
-        "ID": f"{_OURS}broken-uploads",
-        "Status": "Enabled",
-        "Filter": {"Prefix": ""},
-        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": BROKEN_UPLOAD_DAYS},
-    }
+    # Under our own prefixes: the bucket may be somebody's who uploads other things for longer.
+    parts: list[Any] = [
+        {
+            "ID": f"{_OURS}broken-uploads-{prefix}",
+            "Status": "Enabled",
+            "Filter": {"Prefix": f"{prefix}/"},
+            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": broken_upload_days},
+        }
+        for prefix in ("sources", "models")
+    ]
     chunks: Any = {
         "ID": f"{_OURS}chunks",
         "Status": "Enabled",
         "Filter": {"Prefix": "chunks/"},
         "Expiration": {"Days": CHUNK_DAYS},
     }
-    s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [*theirs, parts, chunks]})
+    s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [*theirs, *parts, chunks]})
 
 
 def _other_rules(read: Callable[[], list[Any]]) -> list[Any]:

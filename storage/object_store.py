@@ -111,6 +111,8 @@ class ObjectStore:
         self._bucket = settings.s3_bucket
         self._region = settings.s3_region
         self._cors_origins = [origin for origin in map(str.strip, settings.s3_cors_origins.split(",")) if origin]
+        # A day more than the janitor waits, which comes first where it runs.
+        self._broken_upload_days = -(-settings.upload_expires_seconds // 86400) + 1
         # One session: the second client then takes milliseconds, not a third of a second.
         session = boto3.Session()
         self._s3 = _client(session, settings, settings.s3_endpoint_url)
@@ -139,7 +141,7 @@ class ObjectStore:
         Rules that are not ours are kept. A store without such rules, or a key that may not set them, is a warning.
         """
         with s3_errors(f"preparing bucket {self._bucket}"):
-            prepare_bucket(self._s3, self._bucket, self._region, self._cors_origins)
+            prepare_bucket(self._s3, self._bucket, self._region, self._cors_origins, self._broken_upload_days)
 
     def check(self) -> None:
         """Ask once whether the bucket can be reached; takes a few seconds at most."""

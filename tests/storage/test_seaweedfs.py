@@ -174,8 +174,12 @@ def test_preparing_keeps_the_rules_of_others(store: ObjectStore, settings: Stora
     store.prepare()
 
     kept = {rule["ID"]: rule for rule in s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]}
-    assert sorted(kept) == ["bucketscribe-broken-uploads", "bucketscribe-chunks", "theirs"]
-    assert kept["bucketscribe-broken-uploads"]["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 2}
+    broken = [f"bucketscribe-broken-uploads-{prefix}" for prefix in ("models", "sources")]
+    assert sorted(kept) == [*broken, "bucketscribe-chunks", "theirs"]
+    for name in broken:
+        assert kept[name]["Filter"]["Prefix"] == f"{name.rpartition('-')[2]}/"
+        # A day more than an upload may take.
+        assert kept[name]["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 2}
     assert kept["bucketscribe-chunks"]["Expiration"]["Days"] == 7
     assert len(s3.get_bucket_cors(Bucket=bucket)["CORSRules"]) == 1
 
