@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from storage.job_events import JobEvents
@@ -22,7 +23,9 @@ def with_events(settings: StorageSettings, use: Callable[[JobEvents], Awaitable[
         finally:
             await events.close()
 
-    return asyncio.run(run())
+    # In a thread of its own: a browser of another test may keep an event loop in this one.
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, run()).result()
 
 
 def test_a_waiter_sees_the_end_that_comes_later(store_settings: StorageSettings, job_store: JobStore) -> None:
