@@ -68,6 +68,13 @@ def test_compose_does_not_start_without_its_secrets(name: str) -> None:
         read_compose(example() | SECRETS | {name: ""})
 
 
+@pytest.mark.parametrize(("name", "address"), [("S3_ENDPOINT_URL", "https://s3.example"), ("REDIS_URL", "redis://r:1")])
+def test_a_store_or_redis_of_ones_own_is_used(name: str, address: str) -> None:
+    services = read_compose(example() | SECRETS | {name: address})
+
+    assert {services[service].environment[name] for service in ("api", "worker", "worker-cuda")} == {address}
+
+
 def test_composes_defaults_are_the_examples() -> None:
     text = (ROOT / "compose.yaml").read_text()
 
