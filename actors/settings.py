@@ -1,8 +1,11 @@
 """How the work is done, read from the environment of the workers."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
+
+from storage.settings import Count, Seconds
 
 
 class ActorSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -11,21 +14,21 @@ class ActorSettings(msgspec.Struct, frozen=True, kw_only=True):
     #: CTranslate2's compute type; auto: int8 on CPU, float16 on CUDA.
     whisper_compute_type: str = "auto"
     #: Cores for one transcription; 0: all of them.
-    whisper_threads: int = 0
-    beam_size: int = 5
+    whisper_threads: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    beam_size: Annotated[int, Meta(ge=1, le=100)] = 5
     #: Models kept in memory at once; the one not used for longest goes first.
-    loaded_models: int = 1
+    loaded_models: Count = 1
     #: Jobs in hand at once in a worker: one computes while another's recording is read.
-    worker_threads: int = 2
+    worker_threads: Annotated[int, Meta(ge=1, le=1000)] = 2
     #: Seconds of audio that a recording may last.
-    max_duration: int = 4 * 3600
+    max_duration: Seconds = 4 * 3600
     #: How often a worker may begin a job; the job of a recording that kills its workers fails after so many.
-    max_job_attempts: int = 3
+    max_job_attempts: Count = 3
     #: How long a worker owns a job without a sign of life.
-    lease_seconds: int = 15
+    lease_seconds: Annotated[int, Meta(ge=3, le=86400)] = 15
     #: How long a silent worker's messages wait before another gets them.
-    heartbeat_seconds: int = 15
+    heartbeat_seconds: Annotated[int, Meta(ge=1, le=86400)] = 15
     #: How long a stopping worker may take to hand its jobs back.
-    shutdown_grace_seconds: int = 25
+    shutdown_grace_seconds: Annotated[int, Meta(ge=0, le=86400)] = 25
     #: How often expired leases are looked for; the slower sweeps run every twelfth time.
-    janitor_seconds: int = 5
+    janitor_seconds: Annotated[int, Meta(ge=1, le=86400)] = 5

@@ -1,11 +1,16 @@
 """What the API allows and where it listens, read from its environment."""
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
+
+from storage.settings import ObjectBytes, Port, RequestBytes, Seconds
 
 
 class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     api_host: str = "127.0.0.1"
-    api_port: int = 8000
+    api_port: Port = 8000
     #: Comma-separated; empty: no key is asked for. A job belongs to the key that made it.
     api_keys: str = ""
     #: Requests allowed to one key or address, as `600/minute`; empty: no limit.
@@ -15,14 +20,14 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     #: Origins whose pages may call the API, comma-separated; empty: none but the API's own.
     cors_origins: str = ""
     #: Bytes of one recording.
-    max_file_size: int = 4 * 2**30
+    max_file_size: ObjectBytes = 4 * 2**30
     #: Presigned uploads above this many bytes are cut into parts.
-    single_upload_max_bytes: int = 64 * 2**20
+    single_upload_max_bytes: RequestBytes = 64 * 2**20
     #: Bytes of a part when the API streams an upload to the store; memory is about three parts an upload.
-    upload_part_bytes: int = 8 * 2**20
+    upload_part_bytes: RequestBytes = 8 * 2**20
     #: Uploads streamed at once; one more is answered 503 with Retry-After.
-    max_concurrent_uploads: int = 8
+    max_concurrent_uploads: Annotated[int, Meta(ge=1, le=1000)] = 8
     #: How long a client may send nothing while it uploads; then its place is another's.
-    upload_idle_seconds: int = 60
+    upload_idle_seconds: Seconds = 60
     #: How long the synchronous call waits before it answers 202 with the job.
-    sync_timeout_seconds: int = 600
+    sync_timeout_seconds: Seconds = 600

@@ -196,7 +196,7 @@ def _result(job: Job, backend: Backend) -> Transcript | None:
 
 
 def _files(job: Job, backend: Backend) -> dict[str, FileLink]:
-    seconds = min(backend.storage_settings.link_seconds, _MAX_LINK_SECONDS)
+    seconds = backend.storage_settings.link_seconds
     expires_at = datetime.fromtimestamp(datetime.now(UTC).timestamp() + seconds, UTC)
     stem = PurePosixPath(job.source.filename).stem or "recording"
     links = {}

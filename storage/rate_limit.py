@@ -25,6 +25,21 @@ class Allowance(msgspec.Struct, frozen=True):
     window_seconds: int
 
 
+def read_rate(text: str) -> limits.RateLimitItem:
+    """A number and a time, as `600/minute` or `10 per 5 seconds`.
+
+    Raises:
+        SettingsError: the rate cannot be read, or allows nothing.
+    """
+    try:
+        rate = limits.parse(text)
+    except ValueError as error:
+        raise SettingsError(f"RATE_LIMIT: {text!r} is not a rate as `600/minute`") from error
+    if rate.amount < 1 or rate.multiples < 1:
+        raise SettingsError(f"RATE_LIMIT: {text!r} allows nothing; leave it empty for no limit")
+    return rate
+
+
 class RateLimit:
     def __init__(self, client: "redis.asyncio.Redis", rate: limits.RateLimitItem) -> None:
         options: Any = {"connection_pool": client.connection_pool}
@@ -35,16 +50,8 @@ class RateLimit:
 
     @classmethod
     def connect(cls, settings: StorageSettings, rate: str) -> "RateLimit":
-        """`rate` is a number and a time, as `600/minute` or `10 per 5 seconds`; no I/O.
-
-        Raises:
-            SettingsError: the rate cannot be read.
-        """
-        try:
-            item = limits.parse(rate)
-        except ValueError as error:
-            raise SettingsError(f"RATE_LIMIT: {rate!r} is not a rate as `600/minute`") from error
-        return cls(connect_async(settings, JOBS_DATABASE), item)
+        """No I/O. Raises SettingsError: the rate cannot be read."""
+        return cls(connect_async(settings, JOBS_DATABASE), read_rate(rate))
 
     async def hit(self, identity: str) -> Allowance:
         """Count one request of `identity`. Raises QueueUnavailable when Redis does not answer."""

@@ -2,11 +2,22 @@
 
 import os
 from collections.abc import Mapping
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
+from msgspec import Meta
+from msgspec.inspect import BoolType, FloatType, IntType, LiteralType, Metadata, Type, type_info
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+#: A whole number of something, at least one.
+Count = Annotated[int, Meta(ge=1, le=10_000)]
+#: At most ten years.
+Seconds = Annotated[int, Meta(ge=1, le=10 * 365 * 86400)]
+#: S3's limits: 5 TiB an object, 5 GiB a request.
+ObjectBytes = Annotated[int, Meta(ge=1, le=5 * 2**40, extra={"write": "bytes, as 1073741824"})]
+RequestBytes = Annotated[int, Meta(ge=1, le=5 * 2**30, extra={"write": "bytes, as 1073741824"})]
+Port = Annotated[int, Meta(ge=1, le=65535)]
 
 
 class SettingsError(Exception):
@@ -23,19 +34,42 @@ def read_settings(kind: type[T], environ: Mapping[str, str] = os.environ) -> T:
     for field in msgspec.structs.fields(kind):
         value = environ.get(field.name.upper(), "")
         if value != "":
-            given[field.name] = value
+            given[field.name] = _read(field, value)
         elif field.required:
             raise SettingsError(f"{field.name.upper()} is not set")
+    return kind(**given)
+
+
+def _read(field: msgspec.structs.FieldInfo, value: str) -> object:
     try:
-        return msgspec.convert(given, kind, strict=False)
+        return msgspec.convert(value, field.type, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsError(_named(error)) from error
+        raise SettingsError(f"{field.name.upper()}={_reason(type_info(field.type), value)}") from error
 
 
-def _named(error: msgspec.ValidationError) -> str:
-    """msgspec's message with the variable's name in place of its JSON path: `$.api_port` becomes API_PORT."""
-    what, _, path = str(error).partition(" - at `$.")
-    return f"{path.rstrip('`').upper()}: {what}" if path else what
+def _reason(kind: Type, value: str) -> str:
+    """Why the value is refused. A number and a choice are no secrets: they are repeated."""
+    match kind:
+        case Metadata(type=inner, extra=extra):
+            return f"{value!r}: write {extra['write']}" if extra and not _is_whole(value) else _reason(inner, value)
+        case IntType(ge=low) if low is not None and _is_whole(value) and int(value) < low:
+            return f"{value}: {low:.0f} at least"
+        case IntType(le=high) if high is not None and _is_whole(value) and int(value) > high:
+            return f"{value}: {high:.0f} at most"
+        case IntType():
+            return f"{value!r} is not a whole number"
+        case FloatType():
+            return f"{value!r} is not a number"
+        case BoolType():
+            return f"{value!r}: true or false"
+        case LiteralType(values=choices):
+            return f"{value!r}: one of {', '.join(map(str, choices))}"
+        case _:
+            return f"{value!r} cannot be used"
+
+
+def _is_whole(value: str) -> bool:
+    return value.removeprefix("-").isdecimal()
 
 
 class StorageSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,11 +90,11 @@ class StorageSettings(msgspec.Struct, frozen=True, kw_only=True):
     #: Without a database number: 0 is the queue, 1 the jobs.
     redis_url: str
     #: How long finished jobs and their objects are kept; 0: until they are deleted.
-    retention_seconds: int = 7 * 86400
+    retention_seconds: Annotated[int, Meta(ge=0, le=100 * 365 * 86400)] = 7 * 86400
     #: How long a presigned upload may take, and how old a broken one gets before it is removed.
-    upload_expires_seconds: int = 86400
-    #: How long a link to a result works.
-    link_seconds: int = 3600
+    upload_expires_seconds: Seconds = 86400
+    #: How long a link to a result works; S3 allows a week at most.
+    link_seconds: Annotated[int, Meta(ge=1, le=7 * 86400)] = 3600
     #: Whisper model when the client names none; workers load it at start.
     default_model: str = "base"
     #: Folder of weights, one folder a model.

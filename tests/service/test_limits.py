@@ -69,8 +69,9 @@ def test_without_redis_nobody_is_let_through_uncounted(
     assert (answer.status_code, answer.json()["code"]) == (503, "queue_unavailable")
 
 
-def test_a_rate_that_cannot_be_read_stops_the_start(start_api: StartApi, own_redis: StorageSettings) -> None:
+@pytest.mark.parametrize("rate", ["often", "0/minute"])
+def test_a_rate_that_makes_no_sense_stops_the_start(start_api: StartApi, own_redis: StorageSettings, rate: str) -> None:
     with pytest.raises(PartFailed, match='API cannot start" reason="RATE_LIMIT: ') as failed:
-        start_api(own_redis, RATE_LIMIT="often")
+        start_api(own_redis, RATE_LIMIT=rate)
 
     assert "Traceback" not in str(failed.value)

@@ -5,7 +5,10 @@ from typing import Literal
 import msgspec
 import pytest
 
-from storage.settings import SettingsError, StorageSettings, read_settings
+from actors.settings import ActorSettings
+from deploy.settings import StackSettings
+from service.settings import ServiceSettings
+from storage.settings import ObjectBytes, Port, SettingsError, StorageSettings, read_settings
 
 pytestmark = pytest.mark.unit
 
@@ -21,6 +24,8 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
     needed: str
     beam_size: int = 5
     threshold: float = 0.5
+    port: Port = 80
+    size: ObjectBytes = 1
     offline: bool = False
     device: Literal["auto", "cpu"] = "auto"
 
@@ -63,18 +68,39 @@ def test_numbers_are_read_as_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "value", "reason"),
     [
-        ("BEAM_SIZE", "many"),
-        ("BEAM_SIZE", "2.5"),
-        ("THRESHOLD", "half"),
-        ("OFFLINE", "perhaps"),
-        ("DEVICE", "gpu"),
+        ("BEAM_SIZE", "many", "'many' is not a whole number"),
+        ("BEAM_SIZE", "2.5", "'2.5' is not a whole number"),
+        ("PORT", "abc", "'abc' is not a whole number"),
+        ("PORT", "0", "0: 1 at least"),
+        ("PORT", "-80", "-80: 1 at least"),
+        ("PORT", "99999", "99999: 65535 at most"),
+        ("SIZE", "1G", "'1G': write bytes, as 1073741824"),
+        ("SIZE", "-1", "-1: 1 at least"),
+        ("THRESHOLD", "half", "'half' is not a number"),
+        ("OFFLINE", "perhaps", "'perhaps': true or false"),
+        ("DEVICE", "gpu", "'gpu': one of auto, cpu"),
     ],
 )
-def test_a_value_that_does_not_fit_names_its_variable(name: str, value: str) -> None:
-    with pytest.raises(SettingsError, match=f"^{name}: "):
+def test_a_value_that_does_not_fit_is_told_with_its_variable(name: str, value: str, reason: str) -> None:
+    with pytest.raises(SettingsError) as raised:
         read_settings(Example, {"NEEDED": "x", name: value})
+
+    assert str(raised.value) == f"{name}={reason}"
+
+
+@pytest.mark.parametrize("kind", [StorageSettings, ActorSettings, ServiceSettings, StackSettings])
+def test_every_number_has_bounds_and_none_may_be_negative(kind: type[msgspec.Struct]) -> None:
+    numbers = [field.name for field in msgspec.structs.fields(kind) if type(field.default) is int]
+    huge = str(10**18)
+
+    for name in numbers:
+        for value, reason in (("-1", "at least"), (huge, "at most")):
+            with pytest.raises(SettingsError, match=f"^{name.upper()}={value}: .* {reason}$"):
+                read_settings(kind, NEEDED | {name.upper(): value})
+
+    assert numbers
 
 
 def test_a_refusal_does_not_repeat_a_secret() -> None:
