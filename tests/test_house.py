@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from actors.settings import ActorSettings
+from deploy.embedded.stack import plan
 from deploy.settings import StackSettings
 from service.settings import ServiceSettings
 from storage.settings import StorageSettings
@@ -28,6 +29,8 @@ LOCKS = {
 }
 #: docker compose's own.
 NOT_OURS = {"COMPOSE_PROFILES"}
+#: Empty in the example, which counts as not set: scripts/up then derives them from BUCKETSCRIBE_DATA, wherever that is.
+DERIVED = {"MODEL_DIR"}
 
 
 def test_style_types_and_imports_are_clean() -> None:
@@ -107,10 +110,19 @@ def test_the_api_lock_holds_no_engine() -> None:
 def test_the_example_environment_holds_every_setting_with_its_default() -> None:
     example = {name: value or "" for name, value in dotenv_values(ROOT / ".env.example", interpolate=False).items()}
 
-    defaults = settings_with_defaults()
+    defaults = settings_with_defaults() | dict.fromkeys(DERIVED, "")
 
     assert {name: value for name, value in example.items() if name in defaults} == defaults
     assert example.keys() - defaults.keys() == compose_variables() - defaults.keys() | NOT_OURS
+
+
+def test_the_example_environment_leaves_the_folders_where_the_data_are(tmp_path: Path) -> None:
+    example = {name: value or "" for name, value in dotenv_values(ROOT / ".env.example", interpolate=False).items()}
+
+    stack = plan(example | {"BUCKETSCRIBE_DATA": str(tmp_path)})
+
+    assert stack.storage.model_dir == str(tmp_path / "models")
+    assert stack.environment["MODEL_DIR"] == str(tmp_path / "models")
 
 
 def test_the_readme_lists_every_setting_with_its_default() -> None:
