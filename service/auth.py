@@ -12,17 +12,21 @@ from service.errors import ApiError
 from storage.settings import SettingsError
 
 
-def require_key(api_keys: str) -> Guard:
-    """A guard, so it runs before the body is read. It leaves the owner in the connection's state.
-
+def read_keys(api_keys: str) -> list[bytes]:
+    """
     Raises:
         SettingsError: something is set, but it holds no key; nobody means that as an open door.
     """
     keys = [key.strip().encode() for key in api_keys.split(",") if key.strip()]
     if api_keys and not keys:
         raise SettingsError("API_KEYS: it is set and holds no key; leave it empty to ask for none")
+    return keys
+
+
+def require_key(api_keys: str) -> Guard:
+    """A guard, so it runs before the body is read. It leaves the owner in the connection's state."""
     # The owner is a digest, so that the key itself is nowhere in Redis or a log.
-    owners = [(hashlib.sha256(key).hexdigest()[:16], key) for key in keys]
+    owners = [(hashlib.sha256(key).hexdigest()[:16], key) for key in read_keys(api_keys)]
 
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
         connection.state.owner = _owner(connection, owners) if owners else ""

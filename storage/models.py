@@ -2,6 +2,8 @@
 
 import msgspec
 
+from storage.settings import SettingsError
+
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     name: str
@@ -99,3 +101,12 @@ MODELS: dict[str, ModelInfo] = {
     )
 }
 # fmt: on
+
+
+def check_default(name: str) -> None:
+    """
+    Raises:
+        SettingsError: DEFAULT_MODEL is none of the table.
+    """
+    if name not in MODELS:
+        raise SettingsError(f"DEFAULT_MODEL: {name!r} is no model; there are {', '.join(MODELS)}")

@@ -16,6 +16,7 @@ def supervisor_ini(parts: list[Part], stop_seconds: dict[str, int], logs: Path) 
         _section(
             "supervisord",
             {"nodaemon": "true", "silent": "true", "logfile": logs / "supervisord.log"}
+            | {"logfile_maxbytes": "1MB"}
             | {"pidfile": logs / "supervisord.pid", "childlogdir": logs, "umask": "077"},
         ),
         *(_program(part, priority, stop_seconds[part.name], logs) for priority, part in enumerate(parts, 1)),

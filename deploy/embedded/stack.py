@@ -13,7 +13,10 @@ from actors.settings import ActorSettings
 from deploy.embedded.parts import GRPC_OFFSET, HOST, STORE_PORTS, Part, is_free, redis_part, store_part
 from deploy.environment import ROOT, STACK_FILE, data_folder, merged, read_file
 from deploy.settings import StackSettings
+from service.auth import read_keys
 from service.settings import ServiceSettings
+from storage.models import check_default
+from storage.rate_limit import read_rate
 from storage.settings import StorageSettings, read_settings
 
 
@@ -62,13 +65,12 @@ def plan(environment: dict[str, str]) -> Stack:
 
     Raises:
         SettingsError: a variable has a value that cannot be used.
-        StackRefused: the folder's name cannot be used.
+        StackRefused: the folder's name cannot be used, or the folder cannot be made.
     """
     folder = data_folder(environment)
     if set('#;\n"') & set(str(folder)):
         raise StackRefused(f"BUCKETSCRIBE_DATA={folder}: supervisord reads no path with quotes, # or ; in it")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (folder / "logs").mkdir(mode=0o700, exist_ok=True)
+    _make(folder)
     kept = read_file(folder / STACK_FILE)
     made = {
         name: kept.get(name, secrets.token_hex(20)) for name in ("S3_ACCESS_KEY", "S3_SECRET_KEY", "REDIS_PASSWORD")
@@ -80,14 +82,28 @@ def plan(environment: dict[str, str]) -> Stack:
         "REDIS_URL": f"redis://:{stack.redis_password}@{HOST}:{stack.redis_port}",
         "PYTHONUNBUFFERED": "1",
     }
+    storage, service = read_settings(StorageSettings, environment), read_settings(ServiceSettings, environment)
+    # What a part would refuse at its start is refused before any of them starts.
+    check_default(storage.default_model)
+    read_keys(service.api_keys)
+    if service.rate_limit:
+        read_rate(service.rate_limit)
     return Stack(
         folder=folder,
         environment=environment,
         stack=stack,
-        storage=read_settings(StorageSettings, environment),
-        service=read_settings(ServiceSettings, environment),
+        storage=storage,
+        service=service,
         actors=read_settings(ActorSettings, environment),
     )
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / "logs").mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise StackRefused(f"BUCKETSCRIBE_DATA: cannot make the folder {folder}: {error.strerror}") from error
 
 
 def remember(stack: Stack) -> None:

@@ -2,12 +2,14 @@
 
 import argparse
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +26,8 @@ from deploy.environment import ROOT, merged, read_file
 from storage.settings import SettingsError
 
 READY_SECONDS = 180
+#: A part that ends so often before it is ready will not be ready the next time either.
+MOST_ENDS = 3
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -115,7 +119,7 @@ def supervised(stack: Stack, lock_file: int) -> Iterator[subprocess.Popen[bytes]
 def wait_until_ready(stack: Stack, supervisor: subprocess.Popen[bytes]) -> None:
     """
     Raises:
-        StackFailed: one did not answer in READY_SECONDS, or the supervisor ended.
+        StackFailed: one did not answer in READY_SECONDS, one ended again and again, or the supervisor ended.
     """
     questions: list[tuple[str, Callable[[], bool]]] = [
         ("redis", lambda: redis_answers(stack.stack.redis_port, stack.stack.redis_password)),
@@ -130,10 +134,22 @@ def wait_until_ready(stack: Stack, supervisor: subprocess.Popen[bytes]) -> None:
                 raise StackFailed(
                     f"supervisord ended with {supervisor.returncode}:\n{_last_lines(stack, 'supervisord')}"
                 )
+            for part, count in ends(stack, supervisor.pid).items():
+                if count >= MOST_ENDS:
+                    raise StackFailed(f"{part} ended {count} times: {_last_lines(stack, part, 1)}")
             if time.monotonic() > started + READY_SECONDS:
                 raise StackFailed(f"{name} was not ready in {READY_SECONDS} s:\n{_last_lines(stack, name)}")
             time.sleep(0.1)
         say(name, f"ready after {time.monotonic() - started:.1f} s")
+
+
+def ends(stack: Stack, supervisor_pid: int) -> Counter[str]:
+    """Part → how often it ended since the supervisor started, as the supervisor's log tells."""
+    log = stack.logs / "supervisord.log"
+    text = log.read_text(errors="replace") if log.exists() else ""
+    # The log goes on from run to run.
+    ours = text.rpartition(f"supervisord started with pid {supervisor_pid}\n")
+    return Counter(re.findall(r" exited: (\w+) \(", ours[2])) if ours[1] else Counter()
 
 
 def sample() -> Path:
@@ -189,9 +205,9 @@ def _ok(url: str) -> bool:
         return False
 
 
-def _last_lines(stack: Stack, name: str) -> str:
+def _last_lines(stack: Stack, name: str, count: int = 15) -> str:
     log = stack.logs / f"{name}.log"
-    return "\n".join(log.read_text(errors="replace").splitlines()[-15:]) if log.exists() else "it has written no log"
+    return "\n".join(log.read_text(errors="replace").splitlines()[-count:]) if log.exists() else "it has written no log"
 
 
 def _stop(_number: int, _frame: FrameType | None) -> NoReturn:

@@ -15,7 +15,10 @@ import pytest
 from jiwer import wer
 
 from deploy.embedded.parts import STORE_PORTS, free_port
+from deploy.embedded.stack import plan
+from deploy.embedded.up import ends
 from deploy.environment import read_file
+from storage.models import MODELS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 #: The last line of a stack that is ready.
@@ -30,7 +33,7 @@ class Up:
     def __init__(self, folder: Path, *arguments: str, output: str = "output.txt", **settings: str) -> None:
         self.folder = folder
         self.settings = {"BUCKETSCRIBE_DATA": str(folder), **settings}
-        self.api = f"http://127.0.0.1:{settings['API_PORT']}"
+        self.api = f"http://127.0.0.1:{self.settings['API_PORT']}"
         self._output = folder.with_name(f"{folder.name}-{output}")
         with self._output.open("wb") as file:
             self.process = subprocess.Popen(
@@ -191,6 +194,55 @@ def test_a_killed_command_stops_everything(doomed: Up) -> None:
     doomed.process.wait()
 
     wait_for(lambda: doomed.left() == [])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"API_PORT": "99999"}, "API_PORT=99999: 65535 at most"),
+        ({"WORKER_THREADS": "0"}, "WORKER_THREADS=0: 1 at least"),
+        ({"RATE_LIMIT": "often"}, "RATE_LIMIT: 'often' is not a rate as `600/minute`"),
+        ({"API_KEYS": " , "}, "API_KEYS: it is set and holds no key; leave it empty to ask for none"),
+        ({"DEFAULT_MODEL": "huge"}, f"DEFAULT_MODEL: 'huge' is no model; there are {', '.join(MODELS)}"),
+        ({"BUCKETSCRIBE_DATA": "/proc/nope"}, "BUCKETSCRIBE_DATA: cannot make the folder /proc/nope: "),
+    ],
+)
+def test_a_setting_that_makes_no_sense_ends_it_before_anything_starts(
+    tmp_path: Path, wrong: dict[str, str], reason: str
+) -> None:
+    stack = Up(tmp_path / "data", **free_ports() | wrong)
+
+    code = stack.process.wait(30)
+
+    assert code == 1
+    assert stack.output.startswith(f"✗ {reason}")
+    assert stack.output.count("\n") == 1
+    assert not (tmp_path / "data/supervisord.ini").exists()
+
+
+def test_a_part_that_keeps_dying_ends_it_at_once_with_its_reason(tmp_path: Path, settings: dict[str, str]) -> None:
+    stack = Up(tmp_path / "data", **settings, **free_ports(), WHISPER_DEVICE="cpu", WHISPER_COMPUTE_TYPE="float17")
+
+    code = stack.process.wait(120)
+
+    assert code == 1
+    assert "✗ worker ended 3 times: " in stack.output
+    assert "float17" in stack.output
+    assert stack.left() == []
+
+
+def test_what_ended_in_an_earlier_run_does_not_count(tmp_path: Path) -> None:
+    stack = plan({"BUCKETSCRIBE_DATA": str(tmp_path)})
+    log = [
+        "INFO supervisord started with pid 41", "INFO exited: worker (exit status 1; not expected)",
+        "INFO supervisord started with pid 42", "INFO exited: api (terminated by SIGKILL; not expected)",
+        "INFO exited: worker (exit status 1; not expected)", "WARN exited: worker (exit status 1; not expected)", "",
+    ]  # fmt: skip
+    (stack.logs / "supervisord.log").write_text("\n".join(log))
+
+    counted = ends(stack, 42), ends(stack, 43)
+
+    assert counted == ({"api": 1, "worker": 2}, {})
 
 
 def free_ports() -> dict[str, str]:
