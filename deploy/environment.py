@@ -24,6 +24,12 @@ def data_folder(environment: dict[str, str]) -> Path:
     return ROOT / read_settings(StackSettings, environment).bucketscribe_data
 
 
+def unreachable_hint(environment: dict[str, str], name: str) -> str:
+    """What to add to "cannot be reached" where the address in the variable is an embedded stack's, else nothing."""
+    embedded = read_file(data_folder(environment) / STACK_FILE).get(name)
+    return "; is scripts/up running?" if embedded and embedded == environment.get(name) else ""
+
+
 def read_file(path: Path) -> dict[str, str]:
     """The variables of an env file; none when it is not there."""
     return {name: value for name, value in dotenv_values(path).items() if value}

@@ -1,4 +1,4 @@
-#!/usr/bin/env python
+#!/usr/bin/env python3
 """Empty the queue: every job that waits for a worker fails with the code `purged`; jobs in work go on."""
 
 import argparse
@@ -7,10 +7,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from deploy import packages
+
+packages.require()
+
 from actors import messages
 from actors.broker import make_broker
-from deploy.environment import read_environment
-from storage.errors import JobConflict, JobMissing, StorageError
+from deploy.environment import read_environment, unreachable_hint
+from storage.errors import JobConflict, JobMissing, QueueUnavailable, StorageError
 from storage.job_store import JobStore
 from storage.redis_client import redis_errors
 from storage.settings import SettingsError, StorageSettings, read_settings
@@ -23,13 +27,17 @@ def main() -> int:
     parser.add_argument("--yes", action="store_true", help="do not ask")
     arguments = parser.parse_args()
     try:
-        settings = read_settings(StorageSettings, read_environment())
+        environment = read_environment()
+        settings = read_settings(StorageSettings, environment)
         jobs = JobStore.connect(settings)
         waiting = len(jobs.pending_longer_than(0))
         if not arguments.yes and not agreed(waiting):
             print("nothing was changed")
             return 1
         print(f"✓ purged jobs: {purge(jobs, settings)}")
+    except QueueUnavailable as error:
+        print(f"✗ Redis is not connected: {error}{unreachable_hint(environment, 'REDIS_URL')}", file=sys.stderr)
+        return 1
     except (SettingsError, StorageError) as error:
         print(f"✗ {error}", file=sys.stderr)
         return 1

@@ -1,17 +1,20 @@
 """The scripts that a person runs against a stack: their words and their exit codes."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from actors import messages
 from actors.broker import make_broker, queue_depths
 from service.errors import KINDS
 from storage.job import Job, JobStatus, Options, Source, new_job_id
 from storage.job_store import JobStore
+from storage.models import MODELS
 from storage.object_store import ObjectStore
 from storage.settings import StorageSettings
 
@@ -75,6 +78,61 @@ def test_the_scripts_name_a_setting_that_is_missing(tmp_path: Path) -> None:
 
     assert done.returncode == 1
     assert done.stdout == "✗ S3_ENDPOINT_URL is not set\n"
+
+
+def test_the_scripts_ask_whether_the_embedded_stack_runs(tmp_path: Path) -> None:
+    dead = {"S3_ENDPOINT_URL": "http://127.0.0.1:1", "REDIS_URL": "redis://127.0.0.1:1", "S3_ACCESS_KEY": "a"}
+    (tmp_path / "stack.env").write_text("".join(f"{name}='{value}'\n" for name, value in dead.items()))
+    environment = {"PATH": os.environ["PATH"], "BUCKETSCRIBE_DATA": str(tmp_path), "S3_SECRET_KEY": "b"}
+
+    check = execute("check_async.py", environment)
+    purge = execute("purge_queue.py", environment, "--yes")
+    elsewhere = execute("check_async.py", environment | {"REDIS_URL": "redis://127.0.0.1:2"})
+
+    assert [done.returncode for done in (check, purge, elsewhere)] == [1, 1, 1]
+    assert [line.endswith("; is scripts/up running?") for line in check.stdout.splitlines()] == [True, True]
+    assert purge.stderr.endswith("; is scripts/up running?\n")
+    assert [line.endswith("; is scripts/up running?") for line in elsewhere.stdout.splitlines()] == [False, True]
+
+
+@pytest.mark.parametrize("name", ["check_async.py", "download_models.py", "purge_queue.py"])
+def test_a_script_explains_itself_without_a_stack(name: str, tmp_path: Path) -> None:
+    done = execute(name, {"PATH": os.environ["PATH"], "BUCKETSCRIBE_DATA": str(tmp_path)}, "--help")
+
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"usage: {name} [-h]")
+
+
+def test_a_default_model_that_is_none_is_named(tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "BUCKETSCRIBE_DATA": str(tmp_path), "DEFAULT_MODEL": "huge"}
+
+    done = execute("download_models.py", environment)
+
+    assert done.returncode == 2
+    assert done.stderr == f"✗ DEFAULT_MODEL: 'huge' is no model; there are {', '.join(MODELS)}\n"
+
+
+@pytest.mark.parametrize("name", ["check_async.py", "download_models.py", "purge_queue.py"])
+def test_a_script_finds_the_environment_of_up_by_itself(name: str, tmp_path: Path) -> None:
+    for package in ("scripts", "deploy", "actors", "storage"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    bare = tmp_path / "bin"
+    bare.mkdir()
+    (bare / "python3").symlink_to(Path(sys.base_prefix) / "bin/python3")
+
+    def plain() -> subprocess.CompletedProcess[str]:
+        command = [tmp_path / "scripts" / name, "--help"]
+        environment = {"PATH": f"{bare}:/usr/bin:/bin"}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+    without = plain()
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    with_it = plain()
+
+    assert without.returncode == 1
+    assert without.stderr == "✗ the packages are not installed: run scripts/up once, which puts them into .venv\n"
+    assert with_it.returncode == 0, with_it.stderr
+    assert with_it.stdout.startswith(f"usage: {name} [-h]")
 
 
 def enqueued(jobs: JobStore, status: JobStatus) -> str:
