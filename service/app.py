@@ -65,6 +65,7 @@ def create_app() -> Litestar:
             health.live,
             health.ready,
             health.asynchronous,
+            document.front_page,
             document.openapi_json,
             document.redoc,
             document.static_files,

@@ -14,7 +14,7 @@ from litestar.config.response_cache import CACHE_FOREVER
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import OpenAPIRenderPlugin
 from litestar.openapi.spec import Tag
-from litestar.response import File
+from litestar.response import File, Redirect
 from litestar.static_files import create_static_files_router
 
 from actors.formats import FORMATS
@@ -55,6 +55,11 @@ def openapi_config() -> OpenAPIConfig:
             Tag(name="Health", description="For load balancers, orchestrators and people."),
         ],
     )
+
+
+@get("/", status_code=302, include_in_schema=False, sync_to_thread=False)
+def front_page() -> Redirect:
+    return Redirect("/docs", status_code=302)
 
 
 # One entry: by default each query string would be kept as another, for ever.

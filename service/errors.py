@@ -113,6 +113,8 @@ def explain(kind: type[msgspec.Struct], error: msgspec.ValidationError) -> ApiEr
     step = msgspec.inspect.type_info(kind)
     for name in field.split("."):
         step = _field_type(step, name)
+    if named and "required" in named[0]:
+        return ApiError("invalid_parameter", f"{field} is missing", field=field)
     return invalid(field[:100], message, _allowed(step))
 
 

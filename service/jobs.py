@@ -26,7 +26,7 @@ from service.view import (
     view_upload,
 )
 from storage.errors import JobConflict, ObjectMissing, UploadMissing, UploadRefused
-from storage.job import Job, JobStatus, Source, Upload, new_job_id
+from storage.job import Job, JobStatus, Source, Upload, is_job_id, new_job_id
 from storage.object_store import source_key
 from storage.removal import JOB_PREFIXES, remove_job
 
@@ -143,14 +143,14 @@ def list_jobs(
     backend: Backend,
     status: JobStatus | None = None,
     limit: Annotated[int, Parameter(ge=1, le=200, description="Jobs on a page.")] = 50,
-    cursor: Annotated[
-        str | None, Parameter(pattern="^[0-9a-f]{22}$", description="`next_cursor` of the page before.")
-    ] = None,
+    cursor: Annotated[str, Parameter(description="`next_cursor` of the page before; empty: the first page.")] = "",
     include: Annotated[str, Parameter(description="`files`: links to each job's files, too.")] = "",
 ) -> JobList:
     """A page of jobs, without their transcripts."""
     parts = read_include(include, {"files"})
-    page = backend.jobs.list_jobs(request.state.owner, status, limit, cursor)
+    if cursor and not is_job_id(cursor):
+        raise invalid("cursor", "take next_cursor from the page before")
+    page = backend.jobs.list_jobs(request.state.owner, status, limit, cursor or None)
     jobs = [view_job(job, backend, parts) for job in page.jobs]
     return JobList(jobs=jobs, total=page.total, next_cursor=page.next_cursor)
 
@@ -166,7 +166,11 @@ def list_jobs(
 def cancel_job(request: Request[Any, Any, State], backend: Backend, job_id: JobId) -> JobView:
     """A running one stops at its next segment."""
     job = backend.jobs.get(job_id, request.state.owner)
-    cancelled = backend.jobs.cancel(job_id)
+    try:
+        cancelled = backend.jobs.cancel(job_id)
+    except JobConflict as error:
+        status = backend.jobs.get(job_id, request.state.owner).status
+        raise ApiError("job_conflict", f"the job is {status} already", job_id=job_id) from error
     if job.status is JobStatus.AWAITING_UPLOAD and job.upload is not None:
         backend.objects.abort_upload(job.source.key, job.upload.upload_id)
     return view_job(cancelled, backend)
@@ -233,7 +237,7 @@ def _object_source(key: str, backend: Backend) -> Source:
     info = backend.objects.head(key)
     _refuse_too_large(info.size, backend)
     if info.size == 0:
-        raise ApiError("audio_unreadable", "the recording has 0 bytes")
+        raise ApiError("audio_unreadable", "the recording is empty (0 bytes)")
     return Source(
         type="object", key=key, filename=display_name(key), size=info.size, content_type=info.content_type or None
     )
@@ -253,8 +257,10 @@ def _complete_upload(job: Job, backend: Backend) -> None:
     """
     missing = _missing_parts(job, backend)
     if missing:
-        total = len(part_sizes(job.source.size, job.upload.part_size)) if job.upload else 1
-        detail = f"{len(missing)} of {total} parts are missing or of another size"
+        detail = "nothing has been uploaded yet, or its size is not the one announced"
+        if job.upload is not None:
+            total = len(part_sizes(job.source.size, job.upload.part_size))
+            detail = f"{len(missing)} of {total} parts are missing or of another size"
         raise ApiError("upload_incomplete", detail, missing=missing, job_id=job.job_id)
     if job.upload is None:
         return

@@ -1,7 +1,7 @@
 """What a client may ask for, in a form or in JSON: the same fields with the same limits, decoded in one place."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -74,6 +74,9 @@ class NewJob(OptionFields, frozen=True, kw_only=True, forbid_unknown_fields=True
     source: UploadSource | ObjectSource
 
 
+Fields = TypeVar("Fields", bound=OptionFields)
+
+
 def read_form(fields: Mapping[str, str]) -> OptionFields:
     """A form's fields. Empty ones count as left out; unknown ones are ignored: other Whisper servers know more.
 
@@ -85,8 +88,7 @@ def read_form(fields: Mapping[str, str]) -> OptionFields:
         options = msgspec.convert(known, OptionFields, strict=False)
     except msgspec.ValidationError as error:
         raise explain(OptionFields, error) from error
-    _check_names(options)
-    return options
+    return _with_known_names(options)
 
 
 def read_job(body: bytes) -> NewJob:
@@ -95,14 +97,15 @@ def read_job(body: bytes) -> NewJob:
     Raises:
         ApiError: invalid_body or invalid_parameter.
     """
+    if not body.strip():
+        raise ApiError("invalid_body", "the body is empty; JSON is expected")
     try:
         job = msgspec.json.decode(body, type=NewJob)
     except msgspec.ValidationError as error:
         raise explain(NewJob, error) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ApiError("invalid_body", f"the body is not JSON: {error}") from error
-    _check_names(job)
-    return job
+    return _with_known_names(job)
 
 
 def fill_in(given: OptionFields, default_model: str) -> Options:
@@ -125,8 +128,13 @@ def fill_in(given: OptionFields, default_model: str) -> Options:
     return Options(**{**fields, "model": name})
 
 
-def _check_names(options: OptionFields) -> None:
+def _with_known_names(options: Fields) -> Fields:
+    """The language's code in small letters, however it came."""
     if options.model is not None and options.model not in MODELS:
         raise invalid("model", f"{options.model[:100]!r} is not a known model", list(MODELS))
-    if options.language is not None and options.language not in LANGUAGES:
+    if options.language is None:
+        return options
+    language = options.language.lower()
+    if language not in LANGUAGES:
         raise invalid("language", f"{options.language[:100]!r} is not a known language code", list(LANGUAGES))
+    return msgspec.structs.replace(options, language=language)

@@ -31,6 +31,7 @@ _IN_FLIGHT = 2
 MAX_PARTS, MIN_PART_BYTES = 10_000, 5 * 2**20
 #: A form is a file and a few fields; what is beyond is an attack or a mistake.
 _MAX_SEGMENTS, _MAX_FIELD_BYTES = 64, 64 * 1024
+_WHERE = "the recording belongs in the part named 'file'"
 #: How much longer than its file a form may be: fields, boundaries and part headers.
 _FORM_OVERHEAD_BYTES = 2**20
 
@@ -143,7 +144,7 @@ class Uploads:
                                 file = segment
                                 check_field(fields)
                             elif segment.filename is not None:
-                                detail = f"the part {segment.name[:100]!r} is a file; the recording belongs into `file`"
+                                detail = f"the part {segment.name[:100]!r} is a file; {_WHERE}"
                                 raise ApiError("file_missing", detail, field="file")
                         elif segment is None:
                             continue
@@ -170,9 +171,9 @@ class Uploads:
             raise ApiError("client_disconnected", "the connection was closed before the form's end") from error
         # Browsers send an empty part without a name where no file was chosen.
         if file is None or (writer.size == 0 and not file.filename):
-            raise ApiError("file_missing", "the form has no part named `file` with a recording", field="file")
+            raise ApiError("file_missing", f"the form has none; {_WHERE}", field="file")
         if writer.size == 0:
-            raise ApiError("audio_unreadable", "the recording has 0 bytes")
+            raise ApiError("audio_unreadable", "the recording is empty (0 bytes)")
         return Form(file.filename or "", file.content_type, writer.size, fields)
 
 

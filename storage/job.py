@@ -115,12 +115,17 @@ def new_job_id(now: float | None = None) -> str:
     return f"{milliseconds:012x}{secrets.token_hex(5)}"
 
 
+def is_job_id(text: str) -> bool:
+    """True when it looks like one of new_job_id's; whether there is such a job is another question."""
+    return _JOB_ID.fullmatch(text) is not None
+
+
 def created_at(job_id: str) -> float:
     """Seconds since the epoch at which an id was made.
 
     Raises:
         ValueError: it is not one of new_job_id's.
     """
-    if not _JOB_ID.fullmatch(job_id):
+    if not is_job_id(job_id):
         raise ValueError(f"{job_id[:64]!r} is not a job's id")
     return int(job_id[:12], 16) / 1000

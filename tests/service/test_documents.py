@@ -34,6 +34,13 @@ def test_the_documents_show_the_api_without_any_other_host(
     page.close()
 
 
+def test_the_front_page_leads_to_the_docs(quiet_api: Api) -> None:
+    answer = quiet_api.client.get("/")
+
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/docs")
+    assert "/" not in quiet_api.client.get("/openapi.json").json()["paths"]
+
+
 def test_the_document_is_kept_once_whatever_is_asked_with_it(quiet_api: Api) -> None:
     process = psutil.Process(quiet_api.running.pid)
     quiet_api.client.get("/openapi.json")

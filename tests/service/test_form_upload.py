@@ -130,10 +130,12 @@ FILE = part("file", b"sound", "x.mp3")
 @pytest.mark.parametrize(
     ("body", "content_type", "status", "code", "fact"),
     [
-        ([part("language", b"en"), END], FORM_TYPE, 422, "file_missing", "file"),
+        ([part("language", b"en"), END], FORM_TYPE, 422, "file_missing",
+         "the recording belongs in the part named 'file'"),
         ([part("file", b"", ""), END], FORM_TYPE, 422, "file_missing", "file"),
-        ([part("audio", b"sound", "x.mp3"), END], FORM_TYPE, 422, "file_missing", "audio"),
-        ([part("file", b"", "x.mp3"), END], FORM_TYPE, 422, "audio_unreadable", "0 bytes"),
+        ([part("audio", b"sound", "x.mp3"), END], FORM_TYPE, 422, "file_missing",
+         "the part 'audio' is a file; the recording belongs in the part named 'file'"),
+        ([part("file", b"", "x.mp3"), END], FORM_TYPE, 422, "audio_unreadable", "the recording is empty (0 bytes)"),
         ([FILE, FILE, END], FORM_TYPE, 422, "invalid_parameter", "second"),
         ([part("model", b"../../etc"), FILE, END], FORM_TYPE, 422, "invalid_parameter", "large-v3"),
         ([part("file", BIG, "x"), part("model", b"huge"), END], FORM_TYPE, 422, "invalid_parameter", "large-v3"),

@@ -108,6 +108,10 @@ def test_a_start_before_the_upload_says_what_is_missing(quiet_api: Api, parted_a
 
     assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(409, "upload_incomplete")] * 2
     assert [answer.json()["missing"] for answer in answers] == [[1], [1, 3]]
+    assert [answer.json()["detail"] for answer in answers] == [
+        "nothing has been uploaded yet, or its size is not the one announced",
+        "2 of 3 parts are missing or of another size",
+    ]
 
 
 def test_an_upload_in_parts_breaks_off_and_is_resumed(parted_api: Api, quiet_store: ObjectStore) -> None:
@@ -158,12 +162,14 @@ def test_parts_are_few_enough_for_the_largest_recording(start_api: StartApi, qui
 @pytest.mark.parametrize(
     ("body", "status", "code", "fact"),
     [
-        ("", 400, "invalid_body", "truncated"),
+        ("", 400, "invalid_body", "the body is empty; JSON is expected"),
         ("[1]", 400, "invalid_body", "object"),
-        ("{}", 422, "invalid_parameter", "source"),
+        ("{", 400, "invalid_body", "truncated"),
+        ("{}", 422, "invalid_parameter", "source is missing"),
+        ('{"source": {"filename": "x", "size": 1}}', 422, "invalid_parameter", "source.type is missing"),
         ('{"source": {"type": "url", "url": "http://a"}}', 422, "invalid_parameter", "upload, object"),
         ('{"source": {"type": "upload", "filename": "x", "size": 0}}', 422, "invalid_parameter", "source.size"),
-        ('{"source": {"type": "upload", "filename": "x"}}', 422, "invalid_parameter", "size"),
+        ('{"source": {"type": "upload", "filename": "x"}}', 422, "invalid_parameter", "source.size is missing"),
         ('{"source": {"type": "upload", "filename": "x", "size": 9999999999}}', 413, "file_too_large", "4294967296"),
         ('{"source": {"type": "upload", "filename": "x", "size": 1}, "langage": "de"}', 422,
          "invalid_parameter", "langage"),
@@ -194,6 +200,23 @@ def test_a_refused_job_says_why_and_leaves_nothing(
     assert fact in answer.json()["detail"]
     assert {info.key for info in quiet_store.list("")} == before
     assert quiet_api.client.get("/api/v1/jobs").json()["total"] == jobs
+
+
+def test_an_object_without_a_byte_is_no_recording(quiet_api: Api, quiet_store: ObjectStore) -> None:
+    quiet_store.put("inbox/empty.mp3", b"", "audio/mpeg")
+
+    answer = quiet_api.client.post("/api/v1/jobs", json={"source": {"type": "object", "key": "inbox/empty.mp3"}})
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "audio_unreadable")
+    assert answer.json()["detail"] == "the recording is empty (0 bytes)"
+
+
+def test_a_language_may_be_in_capitals(quiet_api: Api) -> None:
+    in_json = new_upload(quiet_api, 5, language="EN")
+    form = quiet_api.client.post("/api/v1/transcribe-async", data={"language": "De"}, files={"file": b"sound"}).json()
+    in_form = quiet_api.client.get(form["status_url"]).json()
+
+    assert [job["options"]["language"] for job in (in_json, in_form)] == ["en", "de"]
 
 
 def test_an_object_of_the_bucket_becomes_a_job_and_outlives_it(quiet_api: Api, quiet_store: ObjectStore) -> None:
@@ -234,7 +257,7 @@ def test_cancelling_is_possible_once(quiet_api: Api) -> None:
 
     assert [answer.status_code for answer in answers] == [200, 409]
     assert answers[0].json()["status"] == "cancelled"
-    assert answers[1].json()["code"] == "job_conflict"
+    assert (answers[1].json()["code"], answers[1].json()["detail"]) == ("job_conflict", "the job is cancelled already")
     # A start of a final job answers it as it is.
     started = quiet_api.client.post(f"/api/v1/jobs/{job['job_id']}/start")
     assert (started.status_code, started.json()["status"]) == (202, "cancelled")
@@ -264,6 +287,15 @@ def test_jobs_are_listed_newest_first_page_by_page(listed: tuple[Api, list[str]]
     assert shown == sorted(shown, reverse=True)
 
 
+def test_an_empty_cursor_is_the_first_page(listed: tuple[Api, list[str]]) -> None:
+    api, _ = listed
+
+    pages = [api.client.get("/api/v1/jobs", params=query).json()["jobs"] for query in ({}, {"cursor": ""})]
+
+    assert len(pages[0]) == 7
+    assert pages[0] == pages[1]
+
+
 def test_jobs_are_listed_by_status(listed: tuple[Api, list[str]]) -> None:
     api, ids = listed
     api.client.post(f"/api/v1/jobs/{ids[3]}/cancel")
@@ -278,7 +310,8 @@ def test_jobs_are_listed_by_status(listed: tuple[Api, list[str]]) -> None:
 @pytest.mark.parametrize(
     ("query", "fact"),
     [
-        ("limit=0", "limit"), ("limit=201", "limit"), ("limit=ten", "limit"), ("cursor=abc", "cursor"),
+        ("limit=0", "limit"), ("limit=201", "limit"), ("limit=ten", "limit"),
+        ("cursor=abc", "cursor: take next_cursor from the page before"),
         ("status=done", "awaiting_upload, pending, processing, completed, failed, cancelled"),
     ],
 )  # fmt: skip

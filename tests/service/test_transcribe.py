@@ -126,6 +126,14 @@ def test_a_job_ends_with_its_transcript_and_links_to_its_files(api: Api, talk: S
     assert listed["files"].keys() == job["files"].keys()
 
 
+def test_a_completed_job_cannot_be_cancelled(api: Api, talk: Sample) -> None:
+    job_id = post(api, talk.path.read_bytes()).headers["X-Job-Id"]
+
+    answer = api.client.post(f"/api/v1/jobs/{job_id}/cancel")
+
+    assert (answer.status_code, answer.json()["detail"]) == (409, "the job is completed already")
+
+
 def test_an_upload_with_a_link_is_transcribed(api: Api, talk: Sample) -> None:
     content = talk.path.read_bytes()
     source = {"type": "upload", "filename": "Grüße.wav", "size": len(content), "content_type": "audio/wav"}
