@@ -121,7 +121,7 @@ def test_a_script_finds_the_environment_of_up_by_itself(name: str, tmp_path: Pat
     (bare / "python3").symlink_to(Path(sys.base_prefix) / "bin/python3")
 
     def plain() -> subprocess.CompletedProcess[str]:
-        command = [tmp_path / "scripts" / name, "--help"]
+        command = [str(tmp_path / "scripts" / name), "--help"]
         environment = {"PATH": f"{bare}:/usr/bin:/bin"}
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
 
