@@ -5,6 +5,7 @@ make FFmpeg open anything else (a playlist would read files of this machine or c
 damaged file still holds is used.
 """
 
+import io
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -53,11 +54,36 @@ class Source(Protocol):
     def seekable(self) -> bool: ...
 
 
-def decode(source: Source, max_seconds: float | None = None) -> Iterator[np.ndarray]:
-    """Decode the audio stream that the file marks as its main one to mono at 16 kHz, a block at a time.
+def encode_flac(samples: np.ndarray) -> bytes:
+    """A FLAC file of 16 kHz mono. Samples that `decode` gave come back from it as they are, bit for bit."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="flac") as container:
+        stream = container.add_stream("flac", rate=SAMPLE_RATE, layout="mono", format="s16")
+        whole = np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)
+        for at in range(0, len(whole), SAMPLE_RATE):
+            frame = AudioFrame.from_ndarray(whole[None, at : at + SAMPLE_RATE], format="s16", layout="mono")
+            frame.sample_rate = SAMPLE_RATE
+            frame.pts = at
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return file.getvalue()
 
-    Yields float32 samples in [-1, 1], shape (samples,), at most 30 s each: 1.9 MB, whatever the length of the source.
-    There is at least one block. Damaged stretches are skipped.
+
+def decode(source: Source, max_seconds: float | None = None) -> Iterator[np.ndarray]:
+    """Decode to mono: blocks of float32 samples in [-1, 1] at 16 kHz, shape (samples,). See `decode_channels`."""
+    for block in decode_channels(source, max_seconds):
+        yield block[0]
+
+
+def decode_channels(
+    source: Source, max_seconds: float | None = None, warnings: list[str] | None = None, *, separate: bool = False
+) -> Iterator[np.ndarray]:
+    """Decode the audio stream that the file marks as its main one to 16 kHz, a block at a time.
+
+    Yields float32 samples in [-1, 1], shape (channels, samples), at most 30 s each: 1.9 MB a channel, whatever the
+    length of the source. Channels are mixed into one unless they are to be `separate`; then they are as many as the
+    first frame has. There is at least one block. Damaged stretches are skipped; once the last block is taken,
+    `warnings` has a sentence about them, and about an end that came before its time.
 
     Raises:
         AudioUnreadable: not audio or video, no audio stream, or not one sample of it can be decoded.
@@ -72,7 +98,10 @@ def decode(source: Source, max_seconds: float | None = None) -> Iterator[np.ndar
             stream = _audio_stream(container)
             if max_seconds is not None:
                 _refuse_long(container, stream, max_seconds)
-            yield from _blocks(_samples(container, stream, guard), max_seconds)
+            damage = _Damage()
+            yield from _blocks(_samples(container, stream, guard, damage, separate=separate), max_seconds)
+            if warnings is not None:
+                warnings += damage.sentences(container, stream)
     except FFmpegError as error:
         raise AudioUnreadable("the recording cannot be decoded: it is damaged or cut off") from error
     finally:
@@ -165,39 +194,72 @@ def _refuse_long(container: InputContainer, stream: AudioStream, max_seconds: fl
 
 
 def _blocks(chunks: Iterator[np.ndarray], max_seconds: float | None) -> Iterator[np.ndarray]:
-    """Gather int16 samples into float32 blocks of 30 s, the last one shorter."""
-    block = np.empty(_BLOCK, np.float32)
+    """Gather int16 samples, shape (channels, samples), into float32 blocks of 30 s, the last one shorter."""
+    block = np.empty((0, _BLOCK), np.float32)
     filled, total = 0, 0
     for chunk in chunks:
-        total += len(chunk)
+        total += chunk.shape[1]
+        if not len(block):
+            block = np.empty((len(chunk), _BLOCK), np.float32)
         if max_seconds is not None and total > max_seconds * SAMPLE_RATE:
             so_far = total / SAMPLE_RATE
             raise AudioTooLong(f"the recording lasts at least {so_far:.1f} s, the limit is {max_seconds:g} s")
-        while len(chunk):
-            taken, chunk = chunk[: _BLOCK - filled], chunk[_BLOCK - filled :]
-            np.multiply(taken, 1 / 32768, out=block[filled : filled + len(taken)], dtype=np.float32)
-            filled += len(taken)
+        while chunk.shape[1]:
+            taken, chunk = chunk[:, : _BLOCK - filled], chunk[:, _BLOCK - filled :]
+            np.multiply(taken, 1 / 32768, out=block[:, filled : filled + taken.shape[1]], dtype=np.float32)
+            filled += taken.shape[1]
             if filled == _BLOCK:
                 yield block
-                block, filled = np.empty(_BLOCK, np.float32), 0
+                block, filled = np.empty_like(block), 0
     if filled:
-        yield block[:filled].copy()
+        yield block[:, :filled].copy()
     if not total:
         raise AudioUnreadable("nothing of the audio stream can be decoded: the file is damaged or cut off")
 
 
-def _samples(container: InputContainer, stream: AudioStream, guard: _Guard) -> Iterator[np.ndarray]:
-    """int16 samples at 16 kHz as they are decoded, shape (samples,)."""
+class _Damage:
+    """What was stepped over, and how far the recording went."""
+
+    def __init__(self) -> None:
+        self.packets = 0
+        self.breaks = 0
+        self.samples = 0
+
+    def sentences(self, container: InputContainer, stream: AudioStream) -> list[str]:
+        found = []
+        if self.packets or self.breaks:
+            found.append(f"{self.packets + self.breaks} damaged places of the recording were skipped")
+        seconds = self.samples / SAMPLE_RATE
+        claimed = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+        if claimed > seconds + max(1.0, 0.02 * claimed):
+            found.append(f"the recording breaks off after {seconds:.1f} s, its header says {claimed:.1f} s")
+        return found
+
+
+def _samples(
+    container: InputContainer, stream: AudioStream, guard: _Guard, damage: _Damage, *, separate: bool
+) -> Iterator[np.ndarray]:
+    """int16 samples at 16 kHz as they are decoded, shape (channels, samples)."""
+    for samples in _resampled_frames(container, stream, guard, damage, separate=separate):
+        damage.samples += samples.shape[1]
+        yield samples
+
+
+def _resampled_frames(
+    container: InputContainer, stream: AudioStream, guard: _Guard, damage: _Damage, *, separate: bool
+) -> Iterator[np.ndarray]:
+    layout = "" if separate else "mono"
     resampler: AudioResampler | None = None
     kind = None
-    for packet in _packets(container, stream):
+    for packet in _packets(container, stream, damage):
         guard.check()
-        for frame in _frames(packet):
+        for frame in _frames(packet, damage):
             # A stream may change its rate or channels on the way (joined files, broadcast); a resampler cannot.
             if (frame.format.name, frame.layout.name, frame.sample_rate) != kind:
                 yield from _resampled(resampler, None)
                 kind = (frame.format.name, frame.layout.name, frame.sample_rate)
-                resampler = AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+                layout = layout or frame.layout.name
+                resampler = AudioResampler(format="s16p", layout=layout, rate=SAMPLE_RATE)
             # Broken time stamps must not stop it: samples follow one another as they come.
             frame.pts = None
             yield from _resampled(resampler, frame)
@@ -205,28 +267,28 @@ def _samples(container: InputContainer, stream: AudioStream, guard: _Guard) -> I
     yield from _resampled(resampler, None)
 
 
-def _packets(container: InputContainer, stream: AudioStream) -> Iterator["Packet[AudioStream]"]:
+def _packets(container: InputContainer, stream: AudioStream, damage: _Damage) -> Iterator["Packet[AudioStream]"]:
     """The stream's packets up to the end, stepping over what the container cannot make sense of."""
     for _ in range(_MAX_BREAKS):
         try:
             yield from container.demux(stream)
             return
         except FFmpegError:
-            continue
+            damage.breaks += 1
 
 
-def _frames(packet: "Packet[AudioStream]") -> Iterator[AudioFrame]:
+def _frames(packet: "Packet[AudioStream]", damage: _Damage) -> Iterator[AudioFrame]:
     """The frames of a packet; none where it is damaged."""
     try:
         yield from packet.decode()
     except MemoryError:
         raise
     except FFmpegError:
-        return
+        damage.packets += 1
 
 
 def _resampled(resampler: AudioResampler | None, frame: AudioFrame | None) -> Iterator[np.ndarray]:
     """The samples that are ready once `frame` is in; None: those that are left."""
     if resampler is not None:
         for ready in resampler.resample(frame):
-            yield ready.to_ndarray()[0]
+            yield ready.to_ndarray()

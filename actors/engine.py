@@ -106,6 +106,14 @@ class Engine:
         """
         self._loaded(model)
 
+    def detect_language(self, samples: np.ndarray, options: Options) -> tuple[str, float]:
+        """Which language the speech is in, by Whisper's code, and how probable that is.
+
+        1.0 for a language that was asked for; English with 0.0 where there is no speech. Raises as `transcribe`.
+        """
+        result = self.transcribe(samples, options)
+        return result.language, result.language_probability
+
     def transcribe(self, samples: np.ndarray, options: Options) -> Result:
         """Transcribe 16 kHz mono float32 samples, shape (samples,).
 

@@ -1,4 +1,4 @@
-"""Mends what dying processes leave, one janitor at a time among all workers.
+"""Mends what dying processes leave. Every worker has a janitor; each step is done by one of them when it is due.
 
 Leases that ran out, messages that are gone, uploads never started, multipart uploads nobody completes, jobs kept long
 enough, objects that no record names. Every step may be broken off and done again.
@@ -11,8 +11,9 @@ import structlog
 from dramatiq.brokers.redis import RedisBroker
 
 from actors import messages
-from actors.broker import queued_job_ids
-from storage.errors import JobMissing, ObjectMissing, StorageError
+from actors.broker import queued
+from storage.chunk_store import ChunkStore
+from storage.errors import JobMissing, ObjectMissing, QueueUnavailable, StorageError, StoreRefused
 from storage.job import JobStatus, created_at
 from storage.job_store import JobStore
 from storage.object_store import ObjectStore, job_key
@@ -21,56 +22,93 @@ from storage.settings import StorageSettings
 
 log = structlog.get_logger()
 
-#: Ticks between two looks at what is not urgent, and between two walks over the bucket.
-_MINUTE, _HOUR = 12, 720
+#: How long after its deletion a job's folder is looked at once more.
+_DELETED_SECONDS = 600
 
 #: A pending job younger than this may have its message still on the way.
 _MESSAGE_GRACE_SECONDS = 30
 
 
 class Janitor:
-    def __init__(self, jobs: JobStore, objects: ObjectStore, broker: RedisBroker, settings: StorageSettings) -> None:
+    def __init__(
+        self,
+        jobs: JobStore,
+        chunks: ChunkStore,
+        objects: ObjectStore,
+        broker: RedisBroker,
+        settings: StorageSettings,
+        lease_seconds: float,
+    ) -> None:
         self._jobs = jobs
+        self._chunks = chunks
         self._objects = objects
         self._broker = broker
         self._settings = settings
-        self._ticks = 0
+        self._lease_seconds = lease_seconds
+        self._blind_until = 0.0
 
-    def tick(self) -> None:
-        """One round; what is due by the count of rounds. Storage that is away is tried again at the next."""
+    def mend(self) -> None:
+        """What cannot wait, every few seconds: leases that ran out, and once a minute messages that are gone."""
+        if time.monotonic() < self._blind_until:
+            return
         try:
-            with self._jobs.lock("janitor", seconds=600) as held:
-                if not held:
-                    return
+            if self._jobs.due("leases", self._lease_seconds / 4):
                 self.hand_on_expired_leases()
-                if self._ticks % _MINUTE == 0:
-                    self.send_lost_messages()
-                    self.remove_expired_jobs()
-                    self.sweep_deleted()
-                if self._ticks % _HOUR == 0:
-                    self.abort_stale_uploads()
-                    self.sweep_orphans()
-                self._ticks += 1
-        except StorageError as error:
-            log.warning("janitor interrupted", error=str(error))
+            if self._jobs.due("messages", 60):
+                self.send_lost_messages()
+        except QueueUnavailable as error:
+            # Nobody could renew a lease meanwhile: that is no sign of a dead worker.
+            self._blind_until = time.monotonic() + self._lease_seconds
+            log.warning("janitor waits for Redis", reason=str(error))
+
+    def sweep(self) -> None:
+        """What can wait and may take long. One failing does not keep the others from their turn."""
+        for name, seconds, step in (
+            ("expired jobs", 60, self.remove_expired_jobs),
+            ("deleted jobs", 600, self.sweep_deleted),
+            ("stale uploads", 3600, self.abort_stale_uploads),
+            ("orphans", 3600, self.sweep_orphans),
+        ):
+            try:
+                if self._jobs.due(name, seconds):
+                    step()
+            except StorageError as error:
+                log.warning("sweep interrupted", what=name, reason=str(error))
 
     def hand_on_expired_leases(self) -> None:
-        """A job whose worker went silent waits again; the next worker counts one attempt more."""
-        for job_id in self._jobs.expired_leases():
-            if self._jobs.expire_lease(job_id):
-                messages.send(self._broker, job_id)
-                log.warning("lease expired", job_id=job_id)
+        """What a worker had that went silent waits again; the next worker counts one attempt more."""
+        for name in self._jobs.expired_leases():
+            job_id, _, number = name.partition("/")
+            if number and self._chunks.expire_lease(job_id, int(number)):
+                self._send(job_id, int(number))
+            elif not number and self._jobs.expire_lease(job_id):
+                self._send(job_id)
 
     def send_lost_messages(self) -> None:
-        """A pending job whose message is gone (Redis lost its last second, say) gets a new one."""
-        waiting = self._jobs.pending_longer_than(_MESSAGE_GRACE_SECONDS)
-        if not waiting:
+        """What nobody holds and whose message is gone (Redis lost its last second, say) gets a new one."""
+        pending = self._jobs.pending_longer_than(_MESSAGE_GRACE_SECONDS)
+        processing = self._jobs.processing_longer_than(_MESSAGE_GRACE_SECONDS)
+        if not pending and not processing:
             return
-        queued = queued_job_ids(self._broker)
-        for job_id in waiting:
-            if job_id not in queued:
-                messages.send(self._broker, job_id)
-                log.warning("message sent again", job_id=job_id)
+        waiting = queued(self._broker)
+        for job_id in pending:
+            if (job_id,) not in waiting:
+                self._send(job_id)
+        for job_id in processing:
+            held, stranded = self._chunks.stranded(job_id)
+            for number in stranded:
+                if (job_id, number) not in waiting:
+                    self._send(job_id, number)
+            if not held and not stranded and (job_id,) not in waiting:
+                self._send(job_id)
+
+    def _send(self, job_id: str, number: int | None = None) -> None:
+        priority = self._jobs.get(job_id).options.priority
+        if number is None:
+            messages.send(self._broker, job_id, priority)
+        else:
+            messages.send_chunk(self._broker, job_id, number, priority)
+        log.warning("message sent again", job_id=job_id, chunk=number)
 
     def remove_expired_jobs(self) -> None:
         """Finished jobs kept long enough, and uploads that were never started."""
@@ -81,13 +119,18 @@ class Janitor:
                 continue  # Its client deleted it just now.
             if job.expires_at is None or job.expires_at > time.time():
                 continue  # Its client started it just now.
-            remove_job(job, self._jobs, self._objects)
-            log.info("job expired", job_id=job_id)
+            try:
+                remove_job(job, self._jobs, self._objects)
+            except StoreRefused as error:
+                log.warning("job stays", job_id=job_id, reason=str(error))
+            else:
+                log.info("job expired", job_id=job_id)
 
     def sweep_deleted(self) -> None:
-        """What a worker wrote that was frozen while its job was deleted."""
-        for job_id in self._jobs.deleted():
+        """What a worker wrote that was frozen while its job was deleted: by now it has noticed."""
+        for job_id in self._jobs.deleted(_DELETED_SECONDS):
             remove_objects(job_id, self._objects)
+            self._jobs.forget_deleted(job_id)
 
     def abort_stale_uploads(self) -> None:
         """Multipart uploads whose process died, or whose client never came back."""

@@ -1,24 +1,32 @@
-"""A recording's way: read → transcribe → write. Everything may run twice and be broken off anywhere.
+"""A recording's way: cut → transcribe its chunks → assemble. Everything may run twice and be broken off anywhere.
 
-A worker claims the job, which counts the attempt, and from then on gives signs of life; whatever it writes must show
-that the job is still its own. The transcript's JSON is stored first and never overwritten: whoever comes later, a
-second delivery or a worker that was frozen, finds it and goes on from there, so that all formats say the same. The
+One worker cuts: it reads the object once, and each stretch of speech that is cut off is stored and announced while the
+rest is still being read. Any worker transcribes a chunk; its result object is the checkpoint. Whoever finishes the last
+one asks for the assembly. A recording shorter than one chunk takes the short cut: the same, without chunk objects.
+
+Who cuts or assembles holds the job, and who transcribes a chunk holds the chunk, by lease and token; the attempt is
+counted before the work begins, and what is written after losing them is refused. Results are stored first and never
+overwritten: whoever comes later, a second delivery or a worker that was frozen, finds them and goes on from there. The
 change of the record to completed is the commit point and comes last.
 """
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
 import msgspec
 import numpy as np
 import structlog
 
 from actors import audio, formats
+from actors.cut import Piece, Reading
 from actors.engine import Engine
 from actors.errors import ActorError
+from actors.lease import Lease, Stopping
 from actors.settings import ActorSettings
+from actors.voice import VoiceActivity
+from storage.chunk_store import Chunk, ChunkClaim, ChunkStore
 from storage.errors import (
     BucketMissing,
     JobConflict,
@@ -31,106 +39,50 @@ from storage.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from storage.job import Job
+from storage.job import Job, JobStatus, Options
 from storage.job_store import Claim, JobStore
-from storage.object_store import ObjectStore, result_key
+from storage.object_store import ObjectStore, chunk_key, chunk_result_key, result_key
+from storage.range_reader import RangeReader
 from storage.removal import remove_objects
-from storage.transcript import Segment, Transcript
+from storage.transcript import Segment, Transcript, merged
 
 log = structlog.get_logger()
 
 #: A failing store or queue, by its own fault or its settings': the recording is not to blame, the job is tried again.
 OUTAGES = (StoreUnavailable, StoreRefused, BucketMissing, QueueUnavailable)
 
-#: Between two segments the job's state is asked for at most this often.
-_BEAT_SECONDS = 0.5
-
-
-class Stopping(Exception):
-    """The worker is asked to stop: the job goes back to the queue."""
-
-
-class Lease:
-    """A worker's hold on a job while it works: renewed by a thread of its own and between segments."""
-
-    def __init__(self, jobs: JobStore, claim: Claim, lease_seconds: float, stopping: threading.Event) -> None:
-        self.token = claim.token
-        self._jobs = jobs
-        self._job_id = claim.job.job_id
-        self._lease_seconds = lease_seconds
-        self._stopping = stopping
-        self._progress = claim.job.progress
-        self._duration: float | None = None
-        self._lost: JobFenced | None = None
-        self._done = threading.Event()
-        self._beaten_at = 0.0
-
-    def check(self, progress: float = 0.0, duration: float | None = None) -> None:
-        """Tell how far the work is, 0 to 99 %, and learn whether it is still wanted.
-
-        Raises:
-            JobFenced: the job was cancelled, deleted or taken over.
-            Stopping: the worker is to stop.
-        """
-        self._progress = max(self._progress, min(progress, 99.0))
-        self._duration = duration if duration is not None else self._duration
-        if self._stopping.is_set():
-            raise Stopping
-        if self._lost is not None:
-            raise self._lost
-        if time.monotonic() - self._beaten_at >= _BEAT_SECONDS:
-            self._beat()
-
-    @contextmanager
-    def kept(self) -> Iterator["Lease"]:
-        """Renew the lease in the background, however long a step takes."""
-        thread = threading.Thread(target=self._keep, name=f"lease-{self._job_id}", daemon=True)
-        thread.start()
-        try:
-            yield self
-        finally:
-            self._done.set()
-            thread.join()
-
-    def _keep(self) -> None:
-        while not self._done.wait(self._lease_seconds / 4):
-            try:
-                self._beat()
-            except JobFenced as lost:
-                self._lost = lost
-                return
-            except QueueUnavailable:
-                continue  # The lease may run out now; then the job is another's and the next beat says so.
-
-    def _beat(self) -> None:
-        self._jobs.beat(self._job_id, self.token, self._progress, self._lease_seconds, self._duration)
-        self._beaten_at = time.monotonic()
-
 
 class Pipeline:
     def __init__(
         self,
         jobs: JobStore,
+        chunks: ChunkStore,
         objects: ObjectStore,
         engine: Engine,
         settings: ActorSettings,
         worker_id: str,
         stopping: threading.Event,
+        send_chunk: Callable[[Job, int], None],
+        send_job: Callable[[Job], None],
     ) -> None:
+        """`send_chunk` and `send_job` put the message of a chunk, or of a job's next step, into the queue."""
         self._jobs = jobs
+        self._chunks = chunks
         self._objects = objects
         self._engine = engine
         self._settings = settings
         self._worker_id = worker_id
         self._stopping = stopping
+        self._send_chunk = send_chunk
+        self._send_job = send_job
 
-    def transcribe_recording(self, job_id: str, *, last_try: bool) -> None:
-        """Do a job from its recording to its results.
+    def advance_job(self, job_id: str, *, last_try: bool) -> None:
+        """Do the job's next step: cut it, or assemble it when every chunk is done.
 
-        Returns when there is nothing more to do: completed, failed for good, or not this worker's.
+        Returns when there is nothing more to do here: done, failed for good, handed back because the worker stops, or
+        not this worker's.
 
         Raises:
-            Stopping: handed back because the worker stops; to be sent again.
             one of OUTAGES: handed back, worth another try; not raised on the last try, which fails the job.
         """
         try:
@@ -141,64 +93,181 @@ class Pipeline:
             # In other hands, or final. If those hands die, their lease runs out and the janitor sends a new message.
             log.info("job not taken", job_id=job_id, reason=str(reason))
             return
-        log.info("job started", job_id=job_id, attempt=claim.job.attempts, size=claim.job.source.size)
-        try:
-            with Lease(self._jobs, claim, self._settings.lease_seconds, self._stopping).kept() as lease:
-                self._do(claim.job, lease)
-        except JobFenced as lost:
-            log.info("job lost", job_id=job_id, reason=str(lost))
-            self._sweep_if_unwanted(job_id)
-        except (ActorError, ModelUnavailable, ObjectMissing) as error:
-            self._fail(claim, error.code, str(error))
-        except OUTAGES as error:
-            if last_try:
-                self._fail(claim, error.code, str(error))
-                return
-            log.warning("job handed back", job_id=job_id, reason=str(error))
-            self._hand_back(claim)
-            raise
-        except Stopping:
-            log.info("job handed back", job_id=job_id, reason="the worker stops")
-            self._hand_back(claim)
-            raise
-        except Exception as error:  # The worker's edge: whatever a recording provokes fails that job alone.
-            log.exception("job broke", job_id=job_id)
-            sentence = f"the transcription broke with {type(error).__name__}; the worker's log says more"
-            self._fail(claim, "internal_error", sentence)
+        seconds = self._settings.lease_seconds
+        lease = Lease(lambda progress: self._jobs.beat(job_id, claim.token, progress, seconds), seconds, self._stopping)
+        self._guarded(
+            job_id,
+            lambda: self._step(claim, lease),
+            lease,
+            fail=lambda code, message: self._jobs.fail(job_id, code, message, claim.token),
+            hand_back=lambda: self._jobs.release(job_id, claim.token, refund=True),
+            send_again=lambda: self._send_job(claim.job),
+            last_try=last_try,
+        )
 
-    def _do(self, job: Job, lease: Lease) -> None:
-        began = time.monotonic()
+    def transcribe_chunk(self, job_id: str, number: int, *, last_try: bool) -> None:
+        """Transcribe one chunk of a job. Returns and raises as `advance_job`."""
+        try:
+            claim = self._chunks.claim(job_id, number, self._settings.lease_seconds, self._settings.max_job_attempts)
+        except (JobMissing, JobConflict) as reason:
+            log.info("chunk not taken", job_id=job_id, chunk=number, reason=str(reason))
+            return
+        seconds = self._settings.lease_seconds
+        lease = Lease(lambda progress: self._chunks.beat(claim, seconds), seconds, self._stopping)
+        self._guarded(
+            job_id,
+            lambda: self._chunk(claim, lease),
+            lease,
+            fail=lambda code, message: self._chunks.fail(claim, code, message),
+            hand_back=lambda: self._chunks.release(claim, refund=True),
+            send_again=lambda: self._send_chunk(claim.job, number),
+            last_try=last_try,
+        )
+
+    # The steps
+
+    def _step(self, claim: Claim, lease: Lease) -> None:
+        log.info("job started", job_id=claim.job.job_id, attempt=claim.job.attempts, size=claim.job.source.size)
+        if claim.job.phase == "cut":
+            self._assemble(claim, lease)
+        else:
+            self._cut(claim, lease)
+
+    def _cut(self, claim: Claim, lease: Lease) -> None:
+        """Read the recording once; announce its chunks, or transcribe it here if it is no longer than one."""
+        job = claim.job
+        warnings: list[str] = []
+        known = len(self._chunks.chunks(job.job_id))
+        number = 0
+        with self._objects.open(job.source.key) as recording:
+            reading = self._reading(job, recording, lease, warnings)
+            for piece in reading.pieces():
+                if number >= known:
+                    facts = {"length_estimate": str(reading.seconds * job.source.size / max(recording.tell(), 1))}
+                    if number == 0:
+                        language, probability = self._engine.detect_language(piece.samples, job.options)
+                        facts |= {"language": language, "language_probability": str(probability)}
+                    self._announce(claim, number, piece, **facts)
+                number += 1
+        rest = reading.rest()
+        if number == 0:
+            self._finish_here(claim, lease, rest, reading.seconds, warnings)
+            return
+        for following, piece in enumerate(rest, number):
+            if following >= known:
+                self._announce(claim, following, piece)
+        facts = {"duration": str(round(reading.seconds, 3)), "warnings": msgspec.json.encode(warnings).decode()}
+        log.info("recording cut", job_id=job.job_id, duration=round(reading.seconds, 1))
+        if self._chunks.finish_cut(job.job_id, claim.token, **facts):
+            self._send_job(job)
+
+    def _reading(self, job: Job, recording: RangeReader, lease: Lease, warnings: list[str]) -> Reading:
+        def blocks() -> Iterator[np.ndarray]:
+            separate = job.options.channels == "separate"
+            for block in audio.decode_channels(recording, self._settings.max_duration, warnings, separate=separate):
+                lease.check()
+                yield block
+
+        target, most = self._settings.chunk_target_seconds, self._settings.chunk_max_seconds
+        return Reading(blocks(), lambda: VoiceActivity().listen, target, most)
+
+    def _announce(self, claim: Claim, number: int, piece: Piece, **facts: str) -> None:
+        """Store a chunk, then say that it is there."""
+        job = claim.job
+        self._objects.put(chunk_key(job.job_id, number), audio.encode_flac(piece.samples), "audio/flac")
+        start, end = piece.begin / audio.SAMPLE_RATE, piece.end / audio.SAMPLE_RATE
+        chunk = Chunk(number, start, end, piece.share, piece.channel)
+        for ready in self._chunks.announce(job.job_id, claim.token, chunk, self._parallel(), **facts):
+            self._send_chunk(job, ready)
+
+    def _finish_here(
+        self, claim: Claim, lease: Lease, pieces: Sequence[Piece], duration: float, warnings: list[str]
+    ) -> None:
+        """The short cut: transcribe what is in memory, no more than a chunk (a channel), and write it."""
+        job = claim.job
         transcript = self._stored(job)
         if transcript is None:
-            transcript = self._transcribe(job, lease)
-        transcript, files = self._write(job, transcript)
-        self._jobs.complete(job.job_id, lease.token, files, transcript.duration)
-        seconds = time.monotonic() - began
-        self._jobs.record_work(job.source.size, seconds)
-        log.info("job finished", job_id=job.job_id, seconds=round(seconds, 2), duration=round(transcript.duration, 2))
+            language, probability = job.options.language or "en", 0.0
+            if pieces:
+                language, probability = self._engine.detect_language(pieces[0].samples, job.options)
+            options = msgspec.structs.replace(job.options, language=language)
 
-    def _transcribe(self, job: Job, lease: Lease) -> Transcript:
-        """The whole recording in one go; cutting it into chunks takes this place."""
-        began = time.monotonic()
-        blocks = []
-        with self._objects.open(job.source.key) as recording:
-            for block in audio.decode(recording, max_seconds=self._settings.max_duration):
+            def tell(segment: Segment) -> None:
+                lease.progress = min(99.0, 100 * segment.end / duration)
+
+            found = [
+                self._segments(piece.samples, piece.begin / audio.SAMPLE_RATE, piece.channel, options, lease, tell)
+                for piece in pieces
+            ]
+            transcript = self._transcript(job, language, probability, duration, merged(found))
+        self._write(claim, transcript, warnings)
+
+    def _chunk(self, claim: ChunkClaim, lease: Lease) -> None:
+        job, chunk = claim.job, claim.chunk
+        with self._objects.open(chunk_key(job.job_id, chunk.number)) as recording:
+            samples = np.concatenate(list(audio.decode(recording)))
+        options = msgspec.structs.replace(job.options, language=job.language)
+        segments = self._segments(samples, chunk.start, chunk.channel, options, lease)
+        with suppress(ObjectExists):
+            self._objects.put(
+                chunk_result_key(job.job_id, chunk.number),
+                msgspec.json.encode(segments),
+                "application/json",
+                if_absent=True,
+            )
+        last, ready = self._chunks.finish(claim, self._parallel())
+        log.info("chunk finished", job_id=job.job_id, chunk=chunk.number, segments=len(segments))
+        for number in ready:
+            self._send_chunk(job, number)
+        if last:
+            self._send_job(job)
+
+    def _segments(
+        self,
+        samples: np.ndarray,
+        start: float,
+        channel: int | None,
+        options: Options,
+        lease: Lease,
+        tell: Callable[[Segment], None] = lambda segment: None,
+    ) -> list[Segment]:
+        """What is said in a stretch of a recording that begins at `start` seconds, in the recording's times."""
+        segments = []
+        for heard in self._engine.transcribe(samples, options).segments:
+            segments.append(_shifted(heard, start, channel))
+            tell(segments[-1])
+            lease.check()
+        return segments
+
+    def _assemble(self, claim: Claim, lease: Lease) -> None:
+        """Every chunk is done: make one transcript of their results. Asked for too early, nothing is done."""
+        job = claim.job
+        chunks = self._chunks.chunks(job.job_id)
+        if {chunk.number for chunk in chunks} != self._chunks.done(job.job_id):
+            self._jobs.release(job.job_id, claim.token, refund=True)
+            return
+        transcript = self._stored(job)
+        if transcript is None:
+            found = []
+            for chunk in chunks:
                 lease.check()
-                blocks.append(block)
-        samples = np.concatenate(blocks)
-        duration = len(samples) / audio.SAMPLE_RATE
-        lease.check(duration=duration)
-        result = self._engine.transcribe(samples, job.options)
-        segments: list[Segment] = []
-        for segment in result.segments:
-            segments.append(segment)
-            lease.check(progress=100 * segment.end / duration)
+                result = self._objects.get(chunk_result_key(job.job_id, chunk.number))
+                found.append(msgspec.json.decode(result, type=list[Segment]))
+            language, probability = job.language or "en", job.language_probability or 0.0
+            transcript = self._transcript(job, language, probability, job.duration or 0.0, merged(found))
+        self._write(claim, transcript, job.warnings)
+        self._objects.delete_prefix(f"chunks/{job.job_id}/")
+        self._chunks.forget(job.job_id)
+
+    def _transcript(
+        self, job: Job, language: str, probability: float, duration: float, segments: list[Segment]
+    ) -> Transcript:
         return Transcript(
             text="".join(segment.text for segment in segments).strip(),
-            language=result.language,
-            language_probability=round(result.language_probability, 4),
+            language=language,
+            language_probability=round(probability, 4),
             duration=round(duration, 3),
-            processing_time=round(time.monotonic() - began, 3),
+            processing_time=round(time.time() - (job.started_at or time.time()), 3),
             segments=segments,
         )
 
@@ -211,13 +280,12 @@ class Pipeline:
         except ObjectMissing:
             return None
 
-    def _write(self, job: Job, transcript: Transcript) -> tuple[Transcript, dict[str, int]]:
-        """Store every format, JSON first. Returns the transcript that counts, and the sizes in bytes by format."""
-        key = result_key(job.job_id, "json")
+    def _write(self, claim: Claim, transcript: Transcript, warnings: Sequence[str]) -> None:
+        """Store every format, JSON first; then the job is completed."""
+        job, key = claim.job, result_key(claim.job.job_id, "json")
+        json = formats.FORMATS["json"].media_type
         try:
-            self._objects.put(
-                key, formats.render(transcript, "json"), formats.FORMATS["json"].media_type, if_absent=True
-            )
+            self._objects.put(key, formats.render(transcript, "json"), json, if_absent=True)
         except ObjectExists:
             transcript = msgspec.json.decode(self._objects.get(key), type=Transcript)
         files = {}
@@ -226,29 +294,92 @@ class Pipeline:
             if name != "json":
                 self._objects.put(result_key(job.job_id, name), body, kind.media_type)
             files[name] = len(body)
-        return transcript, files
+        self._jobs.complete(job.job_id, claim.token, files, transcript.duration, warnings)
+        seconds = transcript.processing_time
+        self._jobs.record_work(job.source.size, seconds)
+        log.info("job finished", job_id=job.job_id, seconds=seconds, duration=transcript.duration)
 
-    def _hand_back(self, claim: Claim) -> None:
+    def _parallel(self) -> int:
+        """Chunks of one job on their way at once."""
+        workers = self._settings.job_parallel_chunks or sum(worker.threads for worker in self._jobs.workers())
+        return max(1, workers)
+
+    # What may go wrong
+
+    def _guarded(
+        self,
+        job_id: str,
+        work: Callable[[], None],
+        lease: Lease,
+        *,
+        fail: Callable[[str, str], object],
+        hand_back: Callable[[], None],
+        send_again: Callable[[], None],
+        last_try: bool,
+    ) -> None:
+        """Work under a lease, and see to it that whatever happens ends in the right change of the record."""
+        failure: tuple[str, str] | None = None
+        try:
+            with lease.kept():
+                work()
+        except JobFenced as lost:
+            log.info("job lost", job_id=job_id, reason=str(lost))
+            self._sweep_if_unwanted(job_id)
+        except (ActorError, ModelUnavailable, ObjectMissing) as error:
+            failure = error.code, str(error)
+        except OUTAGES as error:
+            if not last_try:
+                log.warning("job handed back", job_id=job_id, reason=str(error))
+                self._hand_back(job_id, hand_back)
+                raise
+            failure = error.code, str(error)
+        except Stopping:
+            log.info("job handed back", job_id=job_id, reason="the worker stops")
+            self._hand_back(job_id, hand_back)
+            send_again()
+        except Exception as error:  # The worker's edge: whatever a recording provokes fails that job alone.
+            log.exception("job broke", job_id=job_id)
+            failure = (
+                "internal_error",
+                f"the transcription broke with {type(error).__name__}; the worker's log says more",
+            )
+        if failure is not None:
+            try:
+                fail(*failure)
+                log.info("job failed", job_id=job_id, code=failure[0])
+            except JobFenced as lost:
+                log.info("job lost", job_id=job_id, reason=str(lost))
+            self._sweep_if_unwanted(job_id)
+
+    def _hand_back(self, job_id: str, hand_back: Callable[[], None]) -> None:
         """The attempt does not count. Where Redis cannot be told, the lease runs out and the janitor takes over."""
         try:
-            self._jobs.release(claim.job.job_id, claim.token, refund=True)
+            hand_back()
         except (JobFenced, JobMissing, QueueUnavailable) as reason:
-            log.info("job not released", job_id=claim.job.job_id, reason=str(reason))
-
-    def _fail(self, claim: Claim, code: str, message: str) -> None:
-        try:
-            self._jobs.fail(claim.job.job_id, code, message, claim.token)
-            log.info("job failed", job_id=claim.job.job_id, code=code)
-        except JobFenced as lost:
-            log.info("job lost", job_id=claim.job.job_id, reason=str(lost))
-            self._sweep_if_unwanted(claim.job.job_id)
+            log.info("job not released", job_id=job_id, reason=str(reason))
 
     def _sweep_if_unwanted(self, job_id: str) -> None:
-        """Take back the results of a job that was cancelled or deleted while they were written."""
+        """Take back what was stored for a job that has failed, or was cancelled or deleted meanwhile."""
         try:
-            cancelled = self._jobs.get(job_id).status == "cancelled"
+            status = self._jobs.get(job_id).status
         except JobMissing:
             remove_objects(job_id, self._objects)
             return
-        if cancelled:
+        if status in (JobStatus.CANCELLED, JobStatus.FAILED):
             self._objects.delete_prefix(f"transcripts/{job_id}/")
+            self._objects.delete_prefix(f"chunks/{job_id}/")
+
+
+def _shifted(segment: Segment, start: float, channel: int | None) -> Segment:
+    """A chunk's segment in its recording's times."""
+    words = segment.words and [
+        msgspec.structs.replace(word, start=round(start + word.start, 3), end=round(start + word.end, 3))
+        for word in segment.words
+    ]
+    return msgspec.structs.replace(
+        segment,
+        start=round(start + segment.start, 3),
+        end=round(start + segment.end, 3),
+        words=words,
+        channel=channel,
+    )

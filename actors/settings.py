@@ -22,6 +22,11 @@ class ActorSettings(msgspec.Struct, frozen=True, kw_only=True):
     worker_threads: Annotated[int, Meta(ge=1, le=1000)] = 2
     #: Seconds of audio that a recording may last.
     max_duration: Seconds = 4 * 3600
+    #: A recording is cut at the next pause once a chunk holds so many seconds, and anyhow at the second number.
+    chunk_target_seconds: Annotated[int, Meta(ge=5, le=600)] = 60
+    chunk_max_seconds: Annotated[int, Meta(ge=10, le=900)] = 90
+    #: Chunks of one job in work or queued at once; 0: as many as there are worker threads.
+    job_parallel_chunks: Annotated[int, Meta(ge=0, le=10_000)] = 0
     #: How often a worker may begin a job; the job of a recording that kills its workers fails after so many.
     max_job_attempts: Count = 3
     #: How long a worker owns a job without a sign of life.
@@ -30,5 +35,5 @@ class ActorSettings(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_seconds: Annotated[int, Meta(ge=1, le=86400)] = 15
     #: How long a stopping worker may take to hand its jobs back.
     shutdown_grace_seconds: Annotated[int, Meta(ge=0, le=86400)] = 25
-    #: How often expired leases are looked for; the slower sweeps run every twelfth time.
+    #: How often a worker looks for expired leases; what is less urgent is looked for once a minute or an hour.
     janitor_seconds: Annotated[int, Meta(ge=1, le=86400)] = 5

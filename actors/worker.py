@@ -21,10 +21,11 @@ from actors.broker import MAX_RETRIES, make_broker
 from actors.engine import Engine
 from actors.errors import DeviceUnavailable
 from actors.janitor import Janitor
-from actors.pipeline import Pipeline, Stopping
+from actors.pipeline import Pipeline
 from actors.settings import ActorSettings
 from storage import hub, logs
-from storage.errors import ModelUnavailable, QueueUnavailable, StoreUnavailable
+from storage.chunk_store import ChunkStore
+from storage.errors import QueueUnavailable, StorageError, StoreUnavailable
 from storage.job_store import JobStore, WorkerState
 from storage.model_store import ModelStore
 from storage.object_store import ObjectStore
@@ -49,7 +50,7 @@ def main() -> int:
         signal.signal(number, lambda *_: stopping.set())
     try:
         return run(read_settings(StorageSettings), read_settings(ActorSettings), stopping)
-    except (SettingsError, DeviceUnavailable, ModelUnavailable) as error:
+    except (SettingsError, DeviceUnavailable, StorageError) as error:
         log.error("worker cannot start", reason=str(error))
         return 1
 
@@ -65,19 +66,30 @@ def run(storage: StorageSettings, settings: ActorSettings, stopping: threading.E
         return 0
 
     worker_id = f"{socket.gethostname()}:{os.getpid()}"
-    pipeline = Pipeline(jobs, objects, engine, settings, worker_id, stopping)
-    broker = make_broker(storage, settings.heartbeat_seconds)
+    broker = make_broker(storage, settings.heartbeat_seconds, settings.worker_threads)
+    chunks = ChunkStore.connect(storage, jobs)
+    pipeline = Pipeline(
+        jobs,
+        chunks,
+        objects,
+        engine,
+        settings,
+        worker_id,
+        stopping,
+        send_job=lambda job: messages.send(broker, job.job_id, job.options.priority),
+        send_chunk=lambda job, number: messages.send_chunk(broker, job.job_id, number, job.options.priority),
+    )
 
-    def transcribe_recording(job_id: str) -> None:
+    def last_try() -> bool:
         message = CurrentMessage.get_current_message()
-        last_try = message is not None and message.options.get("retries", 0) >= MAX_RETRIES
-        try:
-            pipeline.transcribe_recording(job_id, last_try=last_try)
-        except Stopping:
-            messages.send(broker, job_id)
+        return message is not None and message.options.get("retries", 0) >= MAX_RETRIES
 
-    messages.declare(broker, transcribe_recording)
-    janitor = Janitor(jobs, objects, broker, storage)
+    messages.declare(
+        broker,
+        lambda job_id: pipeline.advance_job(job_id, last_try=last_try()),
+        lambda job_id, number: pipeline.transcribe_chunk(job_id, number, last_try=last_try()),
+    )
+    janitor = Janitor(jobs, chunks, objects, broker, storage, settings.lease_seconds)
 
     def announce() -> None:
         jobs.announce_worker(
@@ -89,7 +101,8 @@ def run(storage: StorageSettings, settings: ActorSettings, stopping: threading.E
     worker.queue_prefetch = settings.worker_threads
     worker.start()
     _every(_ANNOUNCE_SECONDS, announce, stopping)
-    _every(settings.janitor_seconds, janitor.tick, stopping)
+    _every(settings.janitor_seconds, janitor.mend, stopping)
+    _every(60, janitor.sweep, stopping)
     log.info("worker ready", worker_id=worker_id, threads=settings.worker_threads, models=engine.loaded)
 
     stopping.wait()
@@ -130,6 +143,8 @@ def _every(seconds: float, step: Callable[[], None], stopping: threading.Event) 
                 step()
             except QueueUnavailable as error:
                 log.warning("waiting for Redis", reason=str(error))
+            except Exception:  # A worker's edge: one surprise must not end what every job depends on.
+                log.exception("step failed", step=step.__qualname__)
             if stopping.wait(seconds):
                 return
 

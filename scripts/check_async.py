@@ -11,7 +11,6 @@ from deploy import packages
 
 packages.require()
 
-from actors import messages
 from actors.broker import make_broker, queue_depths
 from deploy.environment import read_environment, unreachable_hint
 from storage.errors import QueueUnavailable, StorageError, StoreUnavailable
@@ -38,7 +37,6 @@ def main() -> int:
 def check_queue(settings: StorageSettings, hint: str) -> bool:
     """Redis, who works, and what waits. `hint` is added where it cannot be reached."""
     broker = make_broker(settings)
-    broker.declare_queue(messages.QUEUE)
     try:
         workers = JobStore.connect(settings).workers()
         depths = queue_depths(broker)

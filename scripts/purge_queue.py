@@ -11,7 +11,6 @@ from deploy import packages
 
 packages.require()
 
-from actors import messages
 from actors.broker import make_broker
 from deploy.environment import read_environment, unreachable_hint
 from storage.errors import JobConflict, JobMissing, QueueUnavailable, StorageError
@@ -60,9 +59,8 @@ def purge(jobs: JobStore, settings: StorageSettings) -> int:
     # Their messages would be harmless: a worker drops those of a final job. A new job's message that goes with them is
     # sent again by the janitor.
     broker = make_broker(settings)
-    broker.declare_queue(messages.QUEUE)
     with redis_errors():
-        broker.flush(messages.QUEUE)
+        broker.flush_all()
     return purged
 
 

@@ -10,7 +10,7 @@ from litestar import Litestar, Router
 from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 
-from service import __version__, catalogue, document, health, jobs, transcribe
+from service import __version__, catalogue, document, health, jobs, results, transcribe
 from service.auth import require_key
 from service.backend import Backend
 from service.errors import HANDLERS
@@ -54,6 +54,7 @@ def create_app() -> Litestar:
             jobs.start_job,
             jobs.cancel_job,
             jobs.delete_job,
+            results.get_transcript,
             catalogue.list_models,
             catalogue.list_languages,
         ],

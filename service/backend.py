@@ -10,6 +10,7 @@ from actors import messages
 from actors.broker import make_broker
 from service.settings import ServiceSettings
 from service.uploads import Uploads
+from storage.chunk_store import ChunkStore
 from storage.errors import StorageError
 from storage.job import Job, JobStatus
 from storage.job_events import JobEvents
@@ -28,6 +29,7 @@ class Backend(msgspec.Struct, frozen=True):
     settings: ServiceSettings
     storage_settings: StorageSettings
     jobs: JobStore
+    chunks: ChunkStore
     events: JobEvents
     objects: ObjectStore
     models: ModelStore
@@ -39,11 +41,12 @@ class Backend(msgspec.Struct, frozen=True):
         """No I/O: the parts are connected to when first used."""
         objects = ObjectStore(storage_settings)
         broker = make_broker(storage_settings)
-        broker.declare_queue(messages.QUEUE)
+        jobs = JobStore.connect(storage_settings)
         return cls(
             settings=settings,
             storage_settings=storage_settings,
-            jobs=JobStore.connect(storage_settings),
+            jobs=jobs,
+            chunks=ChunkStore.connect(storage_settings, jobs),
             events=JobEvents.connect(storage_settings),
             objects=objects,
             models=ModelStore(storage_settings, objects),
@@ -76,7 +79,7 @@ class Backend(msgspec.Struct, frozen=True):
         log.info("job accepted", job_id=job.job_id, source=job.source.type, size=job.source.size)
 
     def enqueue(self, job: Job) -> None:
-        messages.send(self.broker, job.job_id)
+        messages.send(self.broker, job.job_id, job.options.priority)
 
     def _undo(self, job: Job) -> None:
         steps: list[Callable[[], object]] = [

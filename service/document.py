@@ -20,6 +20,7 @@ from litestar.static_files import create_static_files_router
 from actors.formats import FORMATS
 from service import __version__
 from service.options import NewJob, OptionFields
+from service.results import EXTENSIONS
 from service.transcribe import media_type
 
 _STATIC = Path(__file__).parent / "static"
@@ -112,6 +113,9 @@ def complete(written: dict[str, Any]) -> dict[str, Any]:
     for path in ("/api/v1/transcribe", "/api/v1/transcribe-async"):
         paths[path]["post"]["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": _form()}}}
     _describe_synchronous(paths["/api/v1/transcribe"]["post"]["responses"])
+    for extension, kind in EXTENSIONS.items():
+        answer = paths[f"/api/v1/jobs/{{job_id}}/transcript.{extension}"]["get"]["responses"]["200"]
+        answer["content"] = {media_type(kind.name): _transcript_schema(kind.name)}
     return document
 
 
@@ -141,15 +145,15 @@ def _without_null(field: dict[str, Any]) -> dict[str, Any]:
 
 
 def _describe_synchronous(responses: dict[str, Any]) -> None:
-    text: dict[str, Any] = {"schema": {"type": "string"}}
     responses["200"] = {
         "description": "The transcript in the asked format.",
-        "content": {
-            media_type(name): {"schema": {"$ref": _SCHEMAS + "Transcript"}} if name == "json" else text
-            for name in FORMATS
-        },
+        "content": {media_type(name): _transcript_schema(name) for name in FORMATS},
     }
     responses["202"] = {
         "description": "The time ran out, or `Prefer: respond-async` was sent: the job, which goes on.",
         "content": {"application/json": {"schema": {"$ref": _SCHEMAS + "JobView"}}},
     }
+
+
+def _transcript_schema(name: str) -> dict[str, Any]:
+    return {"schema": {"$ref": _SCHEMAS + "Transcript"} if name == "json" else {"type": "string"}}

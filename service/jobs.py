@@ -15,6 +15,8 @@ from service.backend import Backend
 from service.errors import ApiError, invalid, problems
 from service.options import NewJob, ObjectSource, UploadSource, fill_in, read_job
 from service.view import (
+    PARTIAL,
+    PARTS,
     JobList,
     JobView,
     UploadLinks,
@@ -22,11 +24,12 @@ from service.view import (
     part_size,
     part_sizes,
     read_include,
+    so_far,
     view_job,
     view_upload,
 )
 from storage.errors import JobConflict, ObjectMissing, UploadMissing, UploadRefused
-from storage.job import Job, JobStatus, Source, Upload, is_job_id, new_job_id
+from storage.job import FINAL, Job, JobStatus, Source, Upload, is_job_id, new_job_id
 from storage.object_store import source_key
 from storage.removal import JOB_PREFIXES, remove_job
 
@@ -123,12 +126,17 @@ def get_status(
     backend: Backend,
     job_id: JobId,
     include: Annotated[
-        str, Parameter(description="What to send with the job: `result`, `files`, both or, empty, neither.")
+        str,
+        Parameter(description="What to send with the job: `result`, `files`, `partial` (the text so far), or none."),
     ] = "result,files",
 ) -> JobView:
     """How far it is; once completed also the transcript and links to the files."""
-    parts = read_include(include)
-    return view_job(backend.jobs.get(job_id, request.state.owner), backend, parts)
+    parts = read_include(include, (*PARTS, PARTIAL))
+    job = backend.jobs.get(job_id, request.state.owner)
+    view = view_job(job, backend, parts)
+    if PARTIAL in parts and job.status not in FINAL:
+        view = msgspec.structs.replace(view, partial=so_far(job, backend))
+    return view
 
 
 @get(

@@ -15,10 +15,12 @@ from service.errors import invalid
 from storage.errors import ObjectMissing
 from storage.job import Job, JobStatus, Options
 from storage.object_store import result_key, source_key
+from storage.partial import partial_segments
 from storage.transcript import Transcript
 
 #: What `?include=` may name.
 PARTS = ("result", "files")
+PARTIAL = "partial"
 
 #: Bytes of a part of a presigned upload: so large that few links are needed, so small that a broken one costs little.
 _UPLOAD_PART_BYTES = 16 * 2**20
@@ -82,6 +84,10 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None
     source: SourceView
     options: Options
+    #: What was not as it should be and did not keep the job from completing.
+    warnings: list[str]
+    #: Only with `?include=partial`, while the job is in work: from the beginning, in order, without gaps.
+    partial: Transcript | UnsetType = UNSET
     #: Once completed, unless left out by `?include=`.
     result: Transcript | UnsetType | None = UNSET
     #: Format → link, once completed, unless left out by `?include=`.
@@ -129,11 +135,28 @@ def view_job(
             duration=job.duration,
         ),
         options=job.options,
+        warnings=job.warnings,
         result=_result(job, backend) if "result" in include else UNSET,
         files=_files(job, backend) if "files" in include else UNSET,
         error=job.error,
         error_code=job.error_code,
         upload=upload or UNSET,
+    )
+
+
+def so_far(job: Job, backend: Backend) -> Transcript:
+    """What is transcribed of a job in work; `duration` is how far it reaches."""
+    try:
+        segments = partial_segments(job.job_id, backend.chunks, backend.objects)
+    except ObjectMissing:
+        segments = []  # It was completed or deleted in this moment; the next look shows that.
+    return Transcript(
+        text="".join(segment.text for segment in segments).strip(),
+        language=job.language or "",
+        language_probability=job.language_probability or 0.0,
+        duration=segments[-1].end if segments else 0.0,
+        processing_time=0.0,
+        segments=segments,
     )
 
 

@@ -56,6 +56,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     #: Lines in a cue, counted only with max_line_width; None: no limit.
     max_line_count: int | None = None
     priority: Priority = "normal"
+    #: separate: each channel is transcribed on its own and its segments carry its number (a stereo call).
+    channels: Literal["mixed", "separate"] = "mixed"
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +105,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 0
     #: Format -> bytes of the result object, once completed. The keys are storage.object_store.result_key.
     files: dict[str, int] = {}
+    #: What was not as it should be and did not keep the job from completing, as sentences.
+    warnings: list[str] = []
+    #: Whisper's code and its probability, known once the first speech was heard.
+    language: str | None = None
+    language_probability: float | None = None
+    #: Once every chunk of a long recording is announced. A short one has no chunks.
+    phase: Literal["cut"] | None = None
     error: str | None = None
     error_code: str | None = None
     #: Only of a presigned multipart upload.

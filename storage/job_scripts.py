@@ -5,6 +5,8 @@ with PRELUDE, which keeps the indexes in step with the status. Keys, all in data
 
     bs:job:{id}               hash: the record
     bs:events:{id}            stream: what happened to the job, for those who wait
+    bs:chunks:{id}            hash: chunk number -> what is known of it (chunk_scripts.py)
+    bs:done:{id}              set: numbers of the chunks whose results are stored
     bs:jobs:{owner}[:status]  sorted set, scores 0: ids in the order of creation, listed by lexical range
     bs:status:{status}        sorted set: id -> when it took this status, for the janitor
     bs:leases                 sorted set: id -> when the worker's lease ends
@@ -16,7 +18,7 @@ with PRELUDE, which keeps the indexes in step with the status. Keys, all in data
 EVENTS_KEPT = 10_000
 
 PRELUDE = f"""
-local job, events = KEYS[1], KEYS[2]
+local job, events, chunks, done = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local clock = redis.call('TIME')
 local now = clock[1] + clock[2] / 1e6
 local function get(field) return redis.call('HGET', job, field) end
@@ -35,6 +37,7 @@ local function move(from, to)
     if to ~= 'processing' then
         redis.call('ZREM', 'bs:leases', id)
         redis.call('HDEL', job, 'token')
+        for _, number in ipairs(redis.call('HKEYS', chunks)) do redis.call('ZREM', 'bs:leases', id .. '/' .. number) end
     end
 end
 local function finish(retention)
@@ -47,6 +50,16 @@ local function finish(retention)
 end
 local function hold(lease)
     redis.call('ZADD', 'bs:leases', string.format('%.3f', now + lease), get('job_id'))
+end
+-- Who cuts or assembles lets go. The chunks that are announced go on; a job without any waits again.
+local function let_go(status)
+    if redis.call('HLEN', chunks) == 0 then
+        move(status, 'pending')
+        announce('type', 'pending')
+    else
+        redis.call('ZREM', 'bs:leases', get('job_id'))
+        redis.call('HDEL', job, 'token')
+    end
 end
 local function lease_left()
     return tonumber(redis.call('ZSCORE', 'bs:leases', get('job_id')) or '0') - now
@@ -72,10 +85,12 @@ return {'ok', status}
 
 #: ARGV: token, worker, lease in seconds, most attempts, retention in seconds. The attempt is counted before the work
 #: begins, so that a recording that kills its worker does not circle for ever.
-#: Returns ok | exhausted | missing | conflict, and the status before.
+#: Returns ok | exhausted | missing | conflict, and the status before. The same token may ask again: redis-py repeats a
+#: script whose answer was lost.
 CLAIM = (
     PRELUDE
     + """
+if status == 'processing' and get('token') == ARGV[1] then return {'ok', status} end
 if not (status == 'pending' or (status == 'processing' and lease_left() <= 0)) then return {'conflict', status} end
 local attempts = redis.call('HINCRBY', job, 'attempts', 1)
 if attempts > tonumber(ARGV[4]) then
@@ -114,13 +129,24 @@ return {'ok', status}
 """
 )
 
-#: A job whose lease ran out waits again. Returns ok | missing | conflict, and the status before.
+#: ARGV: token, attempts to take back (0 or 1). Returns ok | missing | conflict | fenced, and the status before.
+RELEASE = (
+    PRELUDE
+    + """
+if status ~= 'processing' then return {'conflict', status} end
+if get('token') ~= ARGV[1] then return {'fenced', status} end
+redis.call('HINCRBY', job, 'attempts', -tonumber(ARGV[2]))
+let_go(status)
+return {'ok', status}
+"""
+)
+
+#: A job whose lease ran out is free for another worker. Returns ok | missing | conflict, and the status before.
 EXPIRE_LEASE = (
     PRELUDE
     + """
 if status ~= 'processing' or lease_left() > 0 then return {'conflict', status} end
-move(status, 'pending')
-announce('type', 'pending')
+let_go(status)
 return {'ok', status}
 """
 )
@@ -135,8 +161,9 @@ redis.call('ZREM', 'bs:jobs:' .. owner .. ':' .. status, id)
 redis.call('ZREM', 'bs:status:' .. status, id)
 redis.call('ZREM', 'bs:leases', id)
 redis.call('ZREM', 'bs:expiring', id)
+for _, number in ipairs(redis.call('HKEYS', chunks)) do redis.call('ZREM', 'bs:leases', id .. '/' .. number) end
 redis.call('ZADD', 'bs:deleted', string.format('%.3f', now), id)
-redis.call('DEL', job, events)
+redis.call('DEL', job, events, chunks, done)
 return {'ok', status}
 """
 )

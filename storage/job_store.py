@@ -5,13 +5,11 @@ keeps the indexes in step. So a cancel and a finish cannot both win, and a worke
 """
 
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import redis
-from redis.exceptions import LockError
 
 from storage import job_scripts
 from storage.errors import JobConflict, JobFenced, JobMissing
@@ -61,6 +59,7 @@ class JobStore:
         self._transition = client.register_script(job_scripts.TRANSITION)
         self._claim = client.register_script(job_scripts.CLAIM)
         self._beat = client.register_script(job_scripts.BEAT)
+        self._release = client.register_script(job_scripts.RELEASE)
         self._expire_lease = client.register_script(job_scripts.EXPIRE_LEASE)
         self._delete = client.register_script(job_scripts.DELETE)
         self._record_work = client.register_script(job_scripts.RECORD_WORK)
@@ -135,7 +134,7 @@ class JobStore:
     @redis_errors()
     def delete(self, job_id: str) -> None:
         """Remove the record. Its objects are to be removed before: the record is what names them."""
-        self._delete(keys=_keys(job_id))
+        self._delete(keys=job_keys(job_id))
 
     # A worker's hold
 
@@ -148,7 +147,9 @@ class JobStore:
         """
         token = secrets.token_hex(8)
         outcome, status = _answer(
-            self._claim(keys=_keys(job_id), args=[token, worker, lease_seconds, max_attempts, self._retention_seconds])
+            self._claim(
+                keys=job_keys(job_id), args=[token, worker, lease_seconds, max_attempts, self._retention_seconds]
+            )
         )
         if outcome == "ok":
             return Claim(self.get(job_id), token)
@@ -169,32 +170,43 @@ class JobStore:
         """
         known: list[str | float] = [] if duration is None else ["duration", duration]
         outcome, status = _answer(
-            self._beat(keys=_keys(job_id), args=[token, lease_seconds, round(progress, 1), *known])
+            self._beat(keys=job_keys(job_id), args=[token, lease_seconds, round(progress, 1), *known])
         )
         if outcome != "ok":
             raise JobFenced(f"job {job_id} is {status or 'deleted'} and not this worker's")
 
-    def complete(self, job_id: str, token: str, files: dict[str, int], duration: float) -> None:
+    def complete(
+        self, job_id: str, token: str, files: dict[str, int], duration: float, warnings: Sequence[str] = ()
+    ) -> None:
         """The commit point: the results are stored. Raises JobFenced when the job is not this worker's any more."""
         self._change(
-            job_id, JobStatus.COMPLETED, token=token, files=_dumps(files), duration=str(duration), progress="100"
+            job_id,
+            JobStatus.COMPLETED,
+            token=token,
+            files=_dumps(files),
+            duration=str(duration),
+            warnings=_dumps(warnings),
+            progress="100",
         )
 
+    @redis_errors()
     def release(self, job_id: str, token: str, *, refund: bool) -> None:
         """Hand a job back unfinished. `refund`: the attempt does not count, for its failure was not the recording's."""
-        attempts = self.get(job_id).attempts - (1 if refund else 0)
-        self._change(job_id, JobStatus.PENDING, token=token, attempts=str(max(attempts, 0)))
+        outcome, status = _answer(self._release(keys=job_keys(job_id), args=[token, int(refund)]))
+        if outcome != "ok":
+            raise JobFenced(f"job {job_id} is {status or 'deleted'} and not this worker's")
 
     # What the janitor asks
 
     @redis_errors()
     def expired_leases(self, limit: int = 100) -> list[str]:
+        """Ids of jobs, and `{id}/{number}` of chunks, whose workers went silent."""
         return self._before("bs:leases", self._now(), limit)
 
     @redis_errors()
     def expire_lease(self, job_id: str) -> bool:
-        """Put a job whose lease ran out back to pending; False: it moved on in the meantime."""
-        outcome, _ = _answer(self._expire_lease(keys=_keys(job_id)))
+        """Free a job whose lease ran out for another worker; False: it moved on in the meantime."""
+        outcome, _ = _answer(self._expire_lease(keys=job_keys(job_id)))
         if outcome == "missing":
             self._redis.zrem("bs:leases", job_id)
         return outcome == "ok"
@@ -209,24 +221,22 @@ class JobStore:
         return self._before("bs:status:pending", self._now() - seconds, limit)
 
     @redis_errors()
-    def deleted(self, forget_after_seconds: float = 3600) -> list[str]:
-        """Ids deleted within the last hour; older ones are forgotten."""
-        self._redis.zremrangebyscore("bs:deleted", "-inf", self._now() - forget_after_seconds)
-        return list(self._redis.zrange("bs:deleted", 0, -1))
+    def processing_longer_than(self, seconds: float, limit: int = 10_000) -> list[str]:
+        return self._before("bs:status:processing", self._now() - seconds, limit)
 
-    @contextmanager
-    def lock(self, name: str, seconds: float) -> Iterator[bool]:
-        """One holder among all processes, for `seconds` at most. Yields False, at once, when another has it."""
-        with redis_errors():
-            lock = self._redis.lock(f"bs:lock:{name}", timeout=seconds, blocking=False)
-            held = lock.acquire()
-        try:
-            yield held
-        finally:
-            if held:
-                # It may have run out, and another may hold it: then there is nothing to give back.
-                with redis_errors(), suppress(LockError):
-                    lock.release()
+    @redis_errors()
+    def deleted(self, seconds: float, limit: int = 1000) -> list[str]:
+        """Ids deleted longer ago than this, and not forgotten since."""
+        return self._before("bs:deleted", self._now() - seconds, limit)
+
+    @redis_errors()
+    def forget_deleted(self, job_id: str) -> None:
+        self._redis.zrem("bs:deleted", job_id)
+
+    @redis_errors()
+    def due(self, name: str, seconds: float) -> bool:
+        """True for the first of all processes that asks within this time: it is the one to do it."""
+        return bool(self._redis.set(f"bs:due:{name}", 1, nx=True, px=round(seconds * 1000)))
 
     # Workers and their speed
 
@@ -276,7 +286,7 @@ class JobStore:
         before = {only} if only else FOLLOWS[to]
         outcome, status = _answer(
             self._transition(
-                keys=_keys(job_id),
+                keys=job_keys(job_id),
                 args=[
                     str(to),
                     f",{','.join(sorted(before))},",
@@ -304,7 +314,7 @@ class JobStore:
 
 
 #: Fields of the record that are Structs or dicts, kept as JSON.
-_NESTED = {"source", "options", "files", "upload"}
+_NESTED = {"source", "options", "files", "upload", "warnings"}
 
 
 def _to_hash(job: Job) -> dict[str, str]:
@@ -312,7 +322,7 @@ def _to_hash(job: Job) -> dict[str, str]:
     return {
         name: _dumps(value) if name in _NESTED else str(value)
         for name, value in fields.items()
-        if value is not None and value != {}
+        if value is not None and value != {} and value != []
     }
 
 
@@ -335,8 +345,9 @@ def _events_key(job_id: str) -> str:
     return f"bs:events:{job_id}"
 
 
-def _keys(job_id: str) -> list[str]:
-    return [_job_key(job_id), _events_key(job_id)]
+def job_keys(job_id: str) -> list[str]:
+    """What the scripts take as KEYS: record, events, chunks, finished chunks."""
+    return [_job_key(job_id), _events_key(job_id), f"bs:chunks:{job_id}", f"bs:done:{job_id}"]
 
 
 def _answer(reply: list[str]) -> tuple[str, str | None]:

@@ -61,6 +61,16 @@ def result_key(job_id: str, format: str) -> str:
     return f"transcripts/{job_id}/transcript.{EXTENSIONS[format]}"
 
 
+def chunk_key(job_id: str, number: int) -> str:
+    """A stretch of the recording, as FLAC of 16 kHz mono."""
+    return f"chunks/{job_id}/{number:04d}.flac"
+
+
+def chunk_result_key(job_id: str, number: int) -> str:
+    """What is said in it, as JSON: the checkpoint of a long job."""
+    return f"chunks/{job_id}/{number:04d}.json"
+
+
 class ObjectInfo(msgspec.Struct, frozen=True):
     key: str
     #: Bytes.

@@ -1,5 +1,7 @@
 """What a recording says: words in segments in a transcript. Times are float seconds from the recording's start."""
 
+from collections.abc import Iterable, Sequence
+
 import msgspec
 
 
@@ -22,6 +24,8 @@ class Segment(msgspec.Struct, frozen=True, omit_defaults=True):
     confidence: float
     #: Only when word timestamps were asked for.
     words: list[Word] | None = None
+    #: Only with separate channels: counts from 0.
+    channel: int | None = None
 
 
 class Transcript(msgspec.Struct, frozen=True):
@@ -34,3 +38,9 @@ class Transcript(msgspec.Struct, frozen=True):
     #: Seconds from the claim of the job to its last segment.
     processing_time: float
     segments: list[Segment]
+
+
+def merged(parts: Iterable[Sequence[Segment]]) -> list[Segment]:
+    """The segments of several stretches as those of one recording: in the order of time, numbered from 0."""
+    ordered = sorted((segment for part in parts for segment in part), key=lambda segment: (segment.start, segment.end))
+    return [msgspec.structs.replace(segment, id=number) for number, segment in enumerate(ordered)]

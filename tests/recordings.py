@@ -27,13 +27,14 @@ def joined(spoken: Sequence[Sample], seconds: float, gap_seconds: float = 1.0) -
 
 
 def wav(samples: np.ndarray) -> bytes:
-    return wav_of_blocks([samples])
+    """Of shape (samples,), or (channels, samples)."""
+    return wav_of_blocks([samples.T.ravel()], channels=len(np.atleast_2d(samples)))
 
 
-def wav_of_blocks(blocks: Iterable[np.ndarray]) -> bytes:
+def wav_of_blocks(blocks: Iterable[np.ndarray], channels: int = 1) -> bytes:
     file = io.BytesIO()
     with wave.open(file, "wb") as target:
-        target.setnchannels(1)
+        target.setnchannels(channels)
         target.setsampwidth(2)
         target.setframerate(SAMPLE_RATE)
         for block in blocks:

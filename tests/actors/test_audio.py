@@ -10,7 +10,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from actors.audio import BLOCK_SECONDS, SAMPLE_RATE, decode
+from actors.audio import BLOCK_SECONDS, SAMPLE_RATE, decode, decode_channels, encode_flac
 from actors.errors import AudioTooLong, AudioUnreadable
 from storage.errors import StoreUnavailable
 from tests.conftest import Sample
@@ -297,3 +297,24 @@ def test_an_error_of_the_source_comes_out_while_an_mp4_is_opened(spoken: bytes, 
 
     with pytest.raises(StoreUnavailable):
         list(decode(Failing(recording, recording.index(b"moov") - 64, lost)))
+
+
+def test_a_flac_chunk_comes_back_bit_for_bit(speech: dict[str, list[Sample]]) -> None:
+    samples = np.concatenate(list(decode(io.BytesIO(speech["en"][-1].path.read_bytes()))))
+
+    flac = encode_flac(samples)
+
+    assert np.array_equal(np.concatenate(list(decode(io.BytesIO(flac)))), samples)
+    assert len(flac) < 2 * len(samples)
+
+
+def test_separate_channels_come_apart_and_mixed_ones_together() -> None:
+    left, right = np.full(16000, 0.25, np.float32), np.full(16000, -0.125, np.float32)
+    recording = wav(np.stack([left, right]))
+
+    apart = np.concatenate(list(decode_channels(io.BytesIO(recording), separate=True)), axis=1)
+    mixed = np.concatenate(list(decode_channels(io.BytesIO(recording))), axis=1)
+
+    assert apart.shape == (2, 16000)
+    assert apart[:, 8000] == pytest.approx([0.25, -0.125], abs=1e-3)
+    assert mixed.shape == (1, 16000)

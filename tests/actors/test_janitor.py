@@ -6,13 +6,15 @@ import msgspec
 import pytest
 
 from actors import messages
-from actors.broker import make_broker, queued_job_ids
+from actors.broker import QUEUES, make_broker, queue_depths, queued
 from actors.janitor import Janitor
+from storage.chunk_store import Chunk, ChunkStore
 from storage.errors import JobMissing
 from storage.job import JobStatus, Upload, new_job_id
 from storage.job_store import JobStore
 from storage.object_store import ObjectStore, job_key, result_key, source_key
 from storage.settings import StorageSettings
+from tests.stack import Parts
 from tests.storage.test_job_store import a_job, wait_until
 
 DAY = 86400
@@ -25,8 +27,8 @@ class House:
         self.objects = ObjectStore(settings)
         self.objects.prepare()
         self.broker = make_broker(settings)
-        messages.declare(self.broker, lambda job_id: None)
-        self.janitor = Janitor(self.jobs, self.objects, self.broker, settings)
+        self.chunks = ChunkStore.connect(settings, self.jobs)
+        self.janitor = Janitor(self.jobs, self.chunks, self.objects, self.broker, settings, 2)
 
     def put(self, *keys: str) -> None:
         for key in keys:
@@ -57,20 +59,20 @@ def test_a_job_whose_lease_ran_out_waits_again_with_a_message(house: House) -> N
 
     assert house.jobs.get(job.job_id).status == "pending"
     assert house.jobs.get(alive.job_id).status == "processing"
-    assert queued_job_ids(house.broker) == {job.job_id}
+    assert queued(house.broker) == {(job.job_id,)}
 
 
 def test_only_an_old_pending_job_without_a_message_gets_one(house: House) -> None:
-    lost, queued, new = a_job(created_at=time.time() - 100), a_job(created_at=time.time() - 100), a_job()
-    for job in (lost, queued, new):
+    lost, has_message, new = a_job(created_at=time.time() - 100), a_job(created_at=time.time() - 100), a_job()
+    for job in (lost, has_message, new):
         house.jobs.create(job)
-    messages.send(house.broker, queued.job_id)
+    messages.send(house.broker, has_message.job_id, "normal")
 
     house.janitor.send_lost_messages()
     house.janitor.send_lost_messages()
 
-    assert queued_job_ids(house.broker) == {lost.job_id, queued.job_id}
-    assert house.broker.client.hlen("dramatiq:transcribe.msgs") == 2
+    assert queued(house.broker) == {(lost.job_id,), (has_message.job_id,)}
+    assert queue_depths(house.broker)[QUEUES["normal"]] == 2
 
 
 def test_an_upload_never_started_and_a_job_kept_long_enough_are_removed_whole(house: House) -> None:
@@ -112,7 +114,8 @@ def test_an_upload_that_is_started_while_expired_ones_are_removed_stays(house: H
         house.jobs.create(job)
     house.put(source_key(started.job_id))
 
-    Janitor(Overtaken.connect(house.settings), house.objects, house.broker, house.settings).remove_expired_jobs()
+    overtaken = Overtaken.connect(house.settings)
+    Janitor(overtaken, house.chunks, house.objects, house.broker, house.settings, 2).remove_expired_jobs()
 
     assert house.jobs.get(started.job_id).status == "pending"
     assert house.keys(started.job_id) == {"media"}
@@ -125,16 +128,21 @@ def test_what_a_frozen_worker_writes_for_a_deleted_job_is_swept(house: House) ->
     house.put(result_key(job.job_id, "json"))
 
     house.janitor.sweep_deleted()
+    soon = house.keys(job.job_id)
+    house.jobs._redis.zadd("bs:deleted", {job.job_id: time.time() - 700})
+    house.janitor.sweep_deleted()
 
+    assert soon == {"transcript.json"}
     assert house.keys(job.job_id) == set()
+    assert house.jobs.deleted(0) == []
 
 
 def test_only_stale_multipart_uploads_under_our_prefixes_are_aborted(house: House) -> None:
     house.objects.start_upload("sources/aaa/media", "audio/wav")
     house.objects.start_upload("somebody/elses", "audio/wav")
-    patient = Janitor(house.jobs, house.objects, house.broker, house.settings)
+    patient = Janitor(house.jobs, house.chunks, house.objects, house.broker, house.settings, 2)
     impatient_settings = msgspec.structs.replace(house.settings, upload_expires_seconds=-5)
-    impatient = Janitor(house.jobs, house.objects, house.broker, impatient_settings)
+    impatient = Janitor(house.jobs, house.chunks, house.objects, house.broker, impatient_settings, 2)
 
     patient.abort_stale_uploads()
     before = {upload.key for upload in house.objects.uploads()}
@@ -174,16 +182,75 @@ def test_orphans_go_and_whatever_could_be_recovered_stays(house: House) -> None:
     assert house.keys(completed.job_id) == {"media", "job.json", "transcript.json"}
 
 
-def test_one_janitor_works_at_a_time(house: House) -> None:
+def test_one_janitor_mends_at_a_time_and_the_next_when_it_is_due(house: House) -> None:
     job = a_job()
     house.jobs.create(job)
     house.jobs.claim(job.job_id, "dead", lease_seconds=0.01, max_attempts=3)
     wait_until(lambda: house.jobs.expired_leases() == [job.job_id])
 
-    with house.jobs.lock("janitor", seconds=60):
-        house.janitor.tick()
+    house.jobs.due("leases", 0.3)
+    house.janitor.mend()
     while_another_works = house.jobs.get(job.job_id).status
-    house.janitor.tick()
+
+    def mended() -> bool:
+        house.janitor.mend()
+        return house.jobs.get(job.job_id).status == "pending"
 
     assert while_another_works == "processing"
-    assert house.jobs.get(job.job_id).status == "pending"
+    wait_until(mended)
+
+
+def test_an_outage_of_redis_is_no_sign_of_a_dead_worker(house: House, parts: Parts) -> None:
+    redis = parts.start_redis()
+    settings = msgspec.structs.replace(house.settings, redis_url=redis.url)
+    jobs = JobStore.connect(settings)
+    broker = make_broker(settings)
+    janitor = Janitor(jobs, ChunkStore.connect(settings, jobs), house.objects, broker, settings, 30)
+    job = a_job()
+    jobs.create(job)
+    jobs.claim(job.job_id, "alive", lease_seconds=0.01, max_attempts=3)
+
+    redis.running.kill()
+    janitor.mend()
+    redis.running.start()
+    janitor.mend()
+    status = jobs.get(job.job_id).status
+    redis.running.kill()
+
+    assert status == "processing"
+
+
+def test_a_chunk_whose_worker_went_silent_and_a_job_nobody_advances_get_messages(house: House) -> None:
+    job = a_job(created_at=time.time() - 100)
+    house.jobs.create(job)
+    cutting = house.jobs.claim(job.job_id, "w", lease_seconds=60, max_attempts=3)
+    for number in range(3):
+        house.chunks.announce(job.job_id, cutting.token, Chunk(number, number, number + 1.0, 1.0), parallel=2)
+    dead = house.chunks.claim(job.job_id, 0, lease_seconds=0.05, max_attempts=3)
+    house.chunks.claim(job.job_id, 1, lease_seconds=60, max_attempts=3)
+    wait_until(lambda: house.jobs.expired_leases() == [f"{job.job_id}/{dead.chunk.number}"])
+
+    house.janitor.hand_on_expired_leases()
+
+    assert queued(house.broker) == {(job.job_id, 0)}
+    assert house.jobs.get(job.job_id).status == "processing"
+
+
+def test_a_long_job_that_lost_all_its_messages_goes_on(house: House) -> None:
+    job = a_job()
+    house.jobs.create(job)
+    cutting = house.jobs.claim(job.job_id, "w", lease_seconds=60, max_attempts=3)
+    for number in range(2):
+        house.chunks.announce(job.job_id, cutting.token, Chunk(number, number, number + 1.0, 1.0), parallel=9)
+    house.chunks.finish_cut(job.job_id, cutting.token, duration="2.0")
+    house.chunks.finish(house.chunks.claim(job.job_id, 0, 60, 3), parallel=9)
+    house.jobs._redis.zadd("bs:status:processing", {job.job_id: time.time() - 100})
+
+    house.janitor.send_lost_messages()
+    chunk_sent = queued(house.broker)
+    house.broker.flush_all()
+    house.chunks.finish(house.chunks.claim(job.job_id, 1, 60, 3), parallel=9)
+    house.janitor.send_lost_messages()
+
+    assert chunk_sent == {(job.job_id, 1)}
+    assert queued(house.broker) == {(job.job_id,)}

@@ -1,29 +1,38 @@
 """The pipeline in real worker processes, with real speech: what goes in, what comes out, and what survives."""
 
+import difflib
+import itertools
 import os
 import signal
+import statistics
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import jiwer
 import msgspec
+import numpy as np
 import pytest
 import srt
 import webvtt
 from whisper_normalizer.english import EnglishTextNormalizer
 
 from actors import messages
+from actors.audio import encode_flac
 from actors.broker import make_broker
 from deploy.embedded.running import Running
+from storage.chunk_store import Chunk, ChunkStore
+from storage.errors import ObjectMissing
 from storage.job import Job, JobStatus, Options, Source, new_job_id
 from storage.job_store import JobStore
 from storage.object_store import ObjectStore, result_key, source_key
+from storage.partial import partial_segments
 from storage.settings import StorageSettings
 from storage.transcript import Transcript
 from tests.conftest import Sample
 from tests.processes import new_worker
-from tests.recordings import joined, wav
+from tests.recordings import joined, samples_of, wav
 from tests.stack import Parts
 from tests.storage.test_job_store import wait_until
 
@@ -31,6 +40,19 @@ normalize = EnglishTextNormalizer()
 
 #: The long recording says the same again and again, which looks like a loop: every window would be decoded six times.
 ONE_PASS = {"temperature": 1.0}
+
+
+def shifts_of_words(a: Transcript, b: Transcript) -> list[float]:
+    """Seconds by which the words that both have begin apart."""
+    words_a, words_b = (
+        [word for segment in transcript.segments for word in segment.words or []] for transcript in (a, b)
+    )
+    spelled_a, spelled_b = ([word.word.strip(" .,!?").lower() for word in words] for words in (words_a, words_b))
+    return [
+        abs(words_a[block.a + at].start - words_b[block.b + at].start)
+        for block in difflib.SequenceMatcher(None, spelled_a, spelled_b, autojunk=False).get_matching_blocks()
+        for at in range(block.size)
+    ]
 
 
 class World:
@@ -48,6 +70,7 @@ class World:
             default_model="tiny.en",
         )
         self.jobs = JobStore.connect(self.settings)
+        self.chunks = ChunkStore.connect(self.settings, self.jobs)
         self.objects = ObjectStore(self.settings)
         self.objects.prepare()
         self._broker = make_broker(self.settings)
@@ -56,7 +79,7 @@ class World:
 
     def worker(self, **more: str) -> Running:
         """A running worker whose lease and heartbeat are short, so that tests need not wait for long."""
-        short = {"LEASE_SECONDS": "2", "HEARTBEAT_SECONDS": "3", "JANITOR_SECONDS": "1", "WORKER_THREADS": "1"}
+        short = {"LEASE_SECONDS": "3", "HEARTBEAT_SECONDS": "3", "JANITOR_SECONDS": "1", "CHUNK_TARGET_SECONDS": "20"}
         worker = new_worker(self._folder / f"worker-{len(self._workers)}", self.settings, **{**short, **more})
         self._workers.append(worker)
         worker.start()
@@ -79,7 +102,7 @@ class World:
             created_at=time.time(),
         )
         self.jobs.create(job)
-        messages.send(self._broker, job_id)
+        messages.send(self._broker, job_id, wanted.priority)
         return job_id
 
     def until(self, job_id: str, condition: Callable[[Job], bool], seconds: float = 90) -> Job:
@@ -91,6 +114,9 @@ class World:
 
     def transcript(self, job_id: str) -> Transcript:
         return msgspec.json.decode(self.objects.get(result_key(job_id, "json")), type=Transcript)
+
+    def chunk_objects(self, job_id: str) -> list[str]:
+        return [item.key for item in self.objects.list(f"chunks/{job_id}/")]
 
     def results(self, job_id: str) -> list[str]:
         return [item.key for item in self.objects.list(f"transcripts/{job_id}/")]
@@ -152,6 +178,52 @@ def test_a_recording_goes_in_and_a_transcript_in_every_format_comes_out(
     assert len(captions) == len(cues)
 
 
+def test_the_text_so_far_is_read_in_order_and_without_gaps_while_the_job_runs(
+    world: World, worker: Running, long_recording: bytes
+) -> None:
+    job_id = world.submit(long_recording, **ONE_PASS)
+    world.until(job_id, lambda job: job.progress > 0 and 0 in world.chunks.done(job_id))
+    seen = []
+    while world.jobs.get(job_id).status == "processing":
+        with suppress(ObjectMissing):  # It was completed in this moment.
+            seen.append(partial_segments(job_id, world.chunks, world.objects))
+    final = world.transcript(job_id).segments
+
+    assert seen
+    assert seen[0]
+    for earlier, later in itertools.pairwise(seen):
+        assert later[: len(earlier)] == earlier
+    assert final[: len(seen[-1])] == seen[-1]
+
+
+def test_separate_channels_are_transcribed_each_and_merged_in_the_order_of_time(
+    world: World, worker: Running, speech: dict[str, list[Sample]]
+) -> None:
+    caller, callee = (samples_of(sample) for sample in speech["en"][1:3])
+    silence = np.zeros_like
+    left = np.concatenate([caller, silence(callee), caller])
+    right = np.concatenate([silence(caller), callee, silence(caller)])
+
+    job_id = world.submit(wav(np.stack([left, right])), channels="separate")
+    job = world.finished(job_id)
+
+    segments = world.transcript(job_id).segments
+    assert job.status == "completed", job.error
+    assert [segment.channel for segment in segments] == [0, 1, 0]
+    assert [segment.start for segment in segments] == sorted(segment.start for segment in segments)
+
+
+def test_a_recording_that_breaks_off_is_transcribed_as_far_as_it_goes_with_a_warning(
+    world: World, worker: Running, clip: Sample
+) -> None:
+    whole = encode_flac(samples_of(clip))
+
+    job = world.finished(world.submit(whole[: len(whole) // 2]))
+
+    assert job.status == "completed"
+    assert any("breaks off after 1." in warning for warning in job.warnings)
+
+
 def test_a_bad_file_fails_its_job_with_a_sentence_and_is_not_tried_again(world: World, worker: Running) -> None:
     bad = world.submit(b"This is a letter, not a recording. " * 50)
     missing = world.enqueue(new_job_id(), 10)
@@ -182,7 +254,7 @@ def test_a_redelivered_message_of_a_finished_job_changes_nothing(world: World, w
     job_id = world.submit(clip.path.read_bytes())
     before = world.finished(job_id)
 
-    messages.send(make_broker(world.settings), job_id)
+    messages.send(make_broker(world.settings), job_id, "normal")
     world.finished(world.submit(clip.path.read_bytes()))
 
     assert world.jobs.get(job_id) == before
@@ -215,8 +287,9 @@ def test_a_killed_workers_job_is_done_by_another(world: World, long_recording: b
     job = world.finished(job_id)
     second.stop()
 
-    assert (job.status, job.attempts) == ("completed", 2)
+    assert job.status == "completed"
     assert len(world.results(job_id)) == 5
+    assert world.chunk_objects(job_id) == []
 
 
 def test_a_stopping_worker_hands_its_job_back_and_the_attempt_does_not_count(
@@ -227,12 +300,12 @@ def test_a_stopping_worker_hands_its_job_back_and_the_attempt_does_not_count(
     world.until(job_id, lambda job: job.progress > 0)
 
     first.stop()
-    handed_back = world.jobs.get(job_id)
+    held = world.jobs.expired_leases(), world.chunks.stranded(job_id)[0]
     second = world.worker()
     job = world.finished(job_id)
     second.stop()
 
-    assert (handed_back.status, handed_back.attempts) == ("pending", 0)
+    assert held == ([], False)
     assert (job.status, job.attempts) == ("completed", 1)
 
 
@@ -253,7 +326,7 @@ def test_a_frozen_worker_that_wakes_up_changes_nothing_and_there_is_one_result(
     next_job = world.finished(world.submit(clip.path.read_bytes()))
     frozen.stop()
 
-    assert (done.status, done.attempts) == ("completed", 2)
+    assert done.status == "completed"
     assert next_job.status == "completed"
     assert world.jobs.get(job_id) == done
     assert world.objects.get(result_key(job_id, "json")) == result
@@ -262,7 +335,8 @@ def test_a_frozen_worker_that_wakes_up_changes_nothing_and_there_is_one_result(
 def test_a_recording_that_kills_its_workers_fails_after_its_attempts(world: World, long_recording: bytes) -> None:
     job_id = world.submit(long_recording, **ONE_PASS)
     for attempt in (1, 2):
-        running = world.worker(MAX_JOB_ATTEMPTS="2")
+        # One chunk, so that the job's own attempts are counted.
+        running = world.worker(MAX_JOB_ATTEMPTS="2", CHUNK_TARGET_SECONDS="600", CHUNK_MAX_SECONDS="900")
         world.until(job_id, lambda job, n=attempt: job.attempts == n and job.status == "processing")  # type: ignore[misc]
         running.kill()
 
@@ -271,6 +345,50 @@ def test_a_recording_that_kills_its_workers_fails_after_its_attempts(world: Worl
     last.stop()
 
     assert (job.status, job.error_code, job.attempts) == ("failed", "worker_lost", 2)
+
+
+def test_a_chunk_that_kills_its_workers_fails_its_job_after_its_attempts(world: World, long_recording: bytes) -> None:
+    job_id = world.submit(long_recording, **ONE_PASS)
+    # Somebody announced a chunk and died; whoever takes it dies too.
+    cutting = world.jobs.claim(job_id, "dead", lease_seconds=0.1, max_attempts=9)
+    world.chunks.announce(job_id, cutting.token, Chunk(0, 0.0, 20.0, 20.0), parallel=1, language="en")
+    for _ in range(2):
+        world.chunks.claim(job_id, 0, lease_seconds=0.1, max_attempts=2)
+        wait_until(lambda: world.chunks.expire_lease(job_id, 0))
+    messages.send_chunk(make_broker(world.settings), job_id, 0, "normal")
+
+    running = world.worker(MAX_JOB_ATTEMPTS="2")
+    job = world.finished(job_id)
+    running.stop()
+
+    assert (job.status, job.error_code) == ("failed", "worker_lost")
+
+
+def test_a_long_recording_is_cut_and_its_words_stand_where_they_stood_uncut(
+    world: World, speech: dict[str, list[Sample]]
+) -> None:
+    # Without the one that counts: "1-2-3" or "one, two, three" is Whisper's choice.
+    sentences = [sample for sample in speech["en"] if "two" not in sample.text.lower()]
+    recording = wav(joined(sentences, seconds=100, gap_seconds=2.0))
+    wanted: dict[str, object] = {**ONE_PASS, "temperature": 0.0, "timestamp_granularity": "word"}
+    cutting = world.worker(CHUNK_TARGET_SECONDS="15", CHUNK_MAX_SECONDS="25")
+    cut = world.submit(recording, **wanted)
+    in_pieces = world.finished(cut)
+    cutting.stop()
+    whole_worker = world.worker(CHUNK_TARGET_SECONDS="600", CHUNK_MAX_SECONDS="900")
+    whole = world.submit(recording, **wanted)
+    in_one = world.finished(whole)
+    whole_worker.stop()
+
+    a, b = world.transcript(cut), world.transcript(whole)
+    assert (in_pieces.status, in_one.status) == ("completed", "completed")
+    assert in_pieces.phase == "cut"
+    assert in_one.phase is None
+    assert in_pieces.duration == in_one.duration == pytest.approx(len(recording) / 32000, abs=0.1)
+    assert [segment.id for segment in a.segments] == list(range(len(a.segments)))
+    assert jiwer.wer(normalize(b.text), normalize(a.text)) < 0.05
+    assert statistics.median(shifts_of_words(a, b)) <= 0.05
+    assert world.chunk_objects(cut) == []
 
 
 def test_a_store_that_goes_away_and_comes_back_costs_no_attempt(world: World, worker: Running, clip: Sample) -> None:

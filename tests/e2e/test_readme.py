@@ -154,9 +154,9 @@ def test_the_page_uploads_straight_to_the_bucket_from_a_real_browser(up: Up, fol
 def test_the_model_commands_bring_weights_to_a_folder_and_to_the_bucket(up: Up, weights_dir: Path) -> None:
     to_folder, to_bucket = commands(next(block for block in blocks("bash") if "download_models" in block))
 
-    # `.venv` is what scripts/up makes; the tests have an environment of their own.
+    # The environment of the tests in place of `.venv`, which a first scripts/up makes.
     told = [
-        shell(command.replace(".venv/bin/python", sys.executable), ROOT, BUCKETSCRIBE_DATA=str(up.folder))
+        shell(f"{sys.executable} {command}", ROOT, BUCKETSCRIBE_DATA=str(up.folder))
         for command in (to_folder, to_bucket)
     ]
 

@@ -9,7 +9,6 @@ import msgspec
 import pytest
 
 from actors.broker import make_broker, queue_depths
-from actors.messages import QUEUE
 from storage.object_store import ObjectStore, source_key
 from storage.settings import StorageSettings
 from tests.service.apis import Api
@@ -33,9 +32,7 @@ def put(link: dict[str, Any], content: bytes) -> httpx.Response:
 
 
 def pending_messages(settings: StorageSettings) -> int:
-    broker = make_broker(settings)
-    broker.declare_queue(QUEUE)
-    return sum(queue_depths(broker).values())
+    return sum(queue_depths(make_broker(settings)).values())
 
 
 @pytest.fixture(scope="module")

@@ -45,10 +45,16 @@ def post(
     return requests.post(api.url + path, files=files, data=fields, headers=headers, timeout=120)
 
 
-def wait_for(api: Api, job_id: str, wanted: Callable[[dict[str, Any]], bool], seconds: float = 120) -> dict[str, Any]:
+def wait_for(
+    api: Api,
+    job_id: str,
+    wanted: Callable[[dict[str, Any]], bool],
+    seconds: float = 120,
+    include: str = "result,files",
+) -> dict[str, Any]:
     ends = time.monotonic() + seconds
     while True:
-        job: dict[str, Any] = api.client.get(f"/api/v1/status/{job_id}").json()
+        job: dict[str, Any] = api.client.get(f"/api/v1/status/{job_id}?include={include}").json()
         if wanted(job):
             return job
         assert time.monotonic() < ends, job
@@ -132,6 +138,28 @@ def test_a_completed_job_cannot_be_cancelled(api: Api, talk: Sample) -> None:
     answer = api.client.post(f"/api/v1/jobs/{job_id}/cancel")
 
     assert (answer.status_code, answer.json()["detail"]) == (409, "the job is completed already")
+
+
+def test_a_transcript_is_read_by_its_format_also_while_it_grows(api: Api, talk: Sample, long_talk: bytes) -> None:
+    done = post(api, talk.path.read_bytes(), headers={"Prefer": "respond-async"}).json()["job_id"]
+    growing = post(api, long_talk, headers={"Prefer": "respond-async"}, temperature="1.0").json()["job_id"]
+    wait_for(api, done, is_final)
+    so_far = wait_for(api, growing, lambda job: bool(job["partial"]["segments"]), include="partial")
+
+    answers = {
+        kind: api.client.get(f"/api/v1/jobs/{done}/transcript.{kind}") for kind in ("json", "srt", "vtt", "txt", "tsv")
+    }
+    partial = api.client.get(f"/api/v1/jobs/{growing}/transcript.srt?partial=true")
+    too_early = api.client.get(f"/api/v1/jobs/{growing}/transcript.srt")
+    unknown = api.client.get(f"/api/v1/jobs/{done}/transcript.doc")
+    api.client.delete(f"/api/v1/jobs/{growing}")
+
+    assert so_far["status"] == "processing"
+    assert [answer.status_code for answer in answers.values()] == [200] * 5
+    assert answers["srt"].headers["content-type"] == "application/x-subrip; charset=utf-8"
+    assert list(srt.parse(partial.text, ignore_errors=False))
+    assert (too_early.status_code, too_early.json()["code"]) == (409, "job_conflict")
+    assert unknown.status_code == 404
 
 
 def test_an_upload_with_a_link_is_transcribed(api: Api, talk: Sample) -> None:

@@ -271,8 +271,10 @@ def test_a_deleted_job_is_gone_from_every_index_and_remembered_as_deleted(jobs: 
         jobs.get(job.job_id)
     assert jobs.list_jobs("gone").total == 0
     assert job.job_id not in jobs.expired_leases()
-    assert job.job_id in jobs.deleted()
-    assert job.job_id not in jobs.deleted(forget_after_seconds=0)
+    assert job.job_id in jobs.deleted(seconds=-1)
+    assert job.job_id not in jobs.deleted(seconds=60)
+    jobs.forget_deleted(job.job_id)
+    assert job.job_id not in jobs.deleted(seconds=-1)
 
 
 def test_pending_jobs_are_found_by_their_age(jobs: JobStore) -> None:
@@ -285,14 +287,13 @@ def test_pending_jobs_are_found_by_their_age(jobs: JobStore) -> None:
     assert new.job_id not in waiting
 
 
-def test_a_lock_has_one_holder_and_is_free_again_after(jobs: JobStore) -> None:
-    with jobs.lock("test", seconds=30) as first, jobs.lock("test", seconds=30) as second:
-        held = (first, second)
-    with jobs.lock("test", seconds=30) as third:
-        again = third
+def test_a_step_is_due_for_one_of_all_that_ask_and_again_after_its_time(jobs: JobStore) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: jobs.due("test", 0.5), range(8)))
+    wait_until(lambda: jobs.due("test", 60))
 
-    assert held == (True, False)
-    assert again
+    assert sum(answers) == 1
+    assert not jobs.due("test", 60)
 
 
 def test_silent_workers_do_not_count(jobs: JobStore) -> None:
