@@ -16,7 +16,8 @@ from storage.chunk_store import ChunkStore
 from storage.errors import JobMissing, ObjectMissing, QueueUnavailable, StorageError, StoreRefused
 from storage.job import JobStatus, created_at
 from storage.job_store import JobStore
-from storage.object_store import ObjectStore, job_key
+from storage.keys import job_key
+from storage.object_store import ObjectStore
 from storage.removal import JOB_PREFIXES, remove_job, remove_objects
 from storage.settings import StorageSettings
 

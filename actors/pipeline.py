@@ -41,7 +41,8 @@ from storage.errors import (
 )
 from storage.job import Job, JobStatus, Options
 from storage.job_store import Claim, JobStore
-from storage.object_store import ObjectStore, chunk_key, chunk_result_key, result_key
+from storage.keys import chunk_key, chunk_result_key, result_key
+from storage.object_store import ObjectStore
 from storage.range_reader import RangeReader
 from storage.removal import remove_objects
 from storage.transcript import Segment, Transcript, merged

@@ -15,8 +15,9 @@ from storage.errors import StorageError
 from storage.job import Job, JobStatus
 from storage.job_events import JobEvents
 from storage.job_store import JobStore
+from storage.keys import job_key
 from storage.model_store import ModelStore
-from storage.object_store import ObjectStore, job_key
+from storage.object_store import ObjectStore
 from storage.removal import remove_objects
 from storage.settings import StorageSettings
 

@@ -30,7 +30,7 @@ from service.view import (
 )
 from storage.errors import JobConflict, ObjectMissing, UploadMissing, UploadRefused
 from storage.job import FINAL, Job, JobStatus, Source, Upload, is_job_id, new_job_id
-from storage.object_store import source_key
+from storage.keys import source_key
 from storage.removal import JOB_PREFIXES, remove_job
 
 log = structlog.get_logger()

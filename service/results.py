@@ -14,7 +14,7 @@ from service.jobs import JobId
 from service.transcribe import media_type
 from service.view import so_far
 from storage.job import JobStatus
-from storage.object_store import result_key
+from storage.keys import result_key
 
 EXTENSIONS = {kind.extension: kind for kind in formats.FORMATS.values()}
 

@@ -18,7 +18,7 @@ from service.options import fill_in, read_form
 from service.view import JobView, display_name, view_job
 from storage.errors import JobConflict, JobMissing, ObjectMissing, QueueUnavailable
 from storage.job import Job, JobStatus, Source, new_job_id
-from storage.object_store import result_key, source_key
+from storage.keys import result_key, source_key
 
 log = structlog.get_logger()
 

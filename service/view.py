@@ -14,7 +14,7 @@ from service.backend import Backend
 from service.errors import invalid
 from storage.errors import ObjectMissing
 from storage.job import Job, JobStatus, Options
-from storage.object_store import result_key, source_key
+from storage.keys import result_key, source_key
 from storage.partial import partial_segments
 from storage.transcript import Transcript
 

@@ -1,4 +1,4 @@
-"""Bytes in an S3-compatible store: key names, whole-or-nothing puts, multipart uploads, range reads and signed links.
+"""Bytes in an S3-compatible store: whole-or-nothing puts, multipart uploads, range reads and signed links.
 
 SeaweedFS, MinIO, AWS S3, Garage, RustFS and Ceph speak the same S3 with different gaps. Used here is what they share:
 Signature V4, path-style addresses, conditional puts. What a store may lack (CORS and lifecycle rules) is asked for and
@@ -35,40 +35,12 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
     from types_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
-#: Format → the extension of its result object.
-EXTENSIONS = {"json": "json", "text": "txt", "txt": "txt", "srt": "srt", "vtt": "vtt", "tsv": "tsv"}
-
 #: More than the parts that are sent at once, so that no thread waits for a connection.
 _CONNECTIONS = 40
 #: Bytes read from a body at once: what a broken connection costs at most.
 _BLOCK = 256 * 1024
 #: How long a reader bears a store that gives nothing: longer than a restart takes; and its wait between two tries.
 _PATIENCE_SECONDS, _WAIT_SECONDS = 10, 0.25
-
-
-def source_key(job_id: str) -> str:
-    """The recording."""
-    return f"sources/{job_id}/media"
-
-
-def job_key(job_id: str) -> str:
-    """Options and source of the job as JSON, so that a lost record can be made again."""
-    return f"sources/{job_id}/job.json"
-
-
-def result_key(job_id: str, format: str) -> str:
-    """The transcript in one of the formats; "text" is a file named txt."""
-    return f"transcripts/{job_id}/transcript.{EXTENSIONS[format]}"
-
-
-def chunk_key(job_id: str, number: int) -> str:
-    """A stretch of the recording, as FLAC of 16 kHz mono."""
-    return f"chunks/{job_id}/{number:04d}.flac"
-
-
-def chunk_result_key(job_id: str, number: int) -> str:
-    """What is said in it, as JSON: the checkpoint of a long job."""
-    return f"chunks/{job_id}/{number:04d}.json"
 
 
 class ObjectInfo(msgspec.Struct, frozen=True):

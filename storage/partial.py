@@ -5,7 +5,8 @@ from itertools import takewhile
 import msgspec
 
 from storage.chunk_store import ChunkStore
-from storage.object_store import ObjectStore, chunk_result_key
+from storage.keys import chunk_result_key
+from storage.object_store import ObjectStore
 from storage.transcript import Segment, merged
 
 

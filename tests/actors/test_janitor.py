@@ -12,7 +12,8 @@ from storage.chunk_store import Chunk, ChunkStore
 from storage.errors import JobMissing
 from storage.job import JobStatus, Upload, new_job_id
 from storage.job_store import JobStore
-from storage.object_store import ObjectStore, job_key, result_key, source_key
+from storage.keys import job_key, result_key, source_key
+from storage.object_store import ObjectStore
 from storage.settings import StorageSettings
 from tests.stack import Parts
 from tests.storage.test_job_store import a_job, wait_until

@@ -26,7 +26,8 @@ from storage.chunk_store import Chunk, ChunkStore
 from storage.errors import ObjectMissing
 from storage.job import Job, JobStatus, Options, Source, new_job_id
 from storage.job_store import JobStore
-from storage.object_store import ObjectStore, result_key, source_key
+from storage.keys import result_key, source_key
+from storage.object_store import ObjectStore
 from storage.partial import partial_segments
 from storage.settings import StorageSettings
 from storage.transcript import Transcript

@@ -12,7 +12,8 @@ import msgspec
 import pytest
 from playwright.sync_api import Browser, Page
 
-from storage.object_store import ObjectStore, source_key
+from storage.keys import source_key
+from storage.object_store import ObjectStore
 from storage.settings import StorageSettings
 from tests.service.apis import Api
 from tests.service.conftest import StartApi

@@ -14,7 +14,8 @@ import pytest
 import requests
 
 from storage.job_store import JobStore
-from storage.object_store import ObjectStore, source_key
+from storage.keys import source_key
+from storage.object_store import ObjectStore
 from storage.settings import StorageSettings
 from tests.service.apis import Api
 from tests.service.conftest import StartApi

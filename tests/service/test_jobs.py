@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from actors.broker import make_broker, queue_depths
-from storage.object_store import ObjectStore, source_key
+from storage.keys import source_key
+from storage.object_store import ObjectStore
 from storage.settings import StorageSettings
 from tests.service.apis import Api
 from tests.service.conftest import StartApi

@@ -10,7 +10,8 @@ import pytest
 from service.uploads import MIN_PART_BYTES, ObjectWriter
 from storage.errors import StoreUnavailable, UploadMissing
 from storage.job import new_job_id
-from storage.object_store import ObjectStore, Part, source_key
+from storage.keys import source_key
+from storage.object_store import ObjectStore, Part
 from storage.settings import StorageSettings
 
 

@@ -20,7 +20,8 @@ from storage.errors import (
     UploadMissing,
     UploadRefused,
 )
-from storage.object_store import ObjectStore, Part, job_key, result_key, source_key
+from storage.keys import job_key, result_key, source_key
+from storage.object_store import ObjectStore, Part
 from storage.settings import SettingsError, StorageSettings
 from tests.stack import Parts, StoreServer
 

@@ -1,0 +1,29 @@
+"""Names of the objects that the service keeps. They derive from ids, never from what a client says."""
+
+#: Format → the extension of its result object.
+EXTENSIONS = {"json": "json", "text": "txt", "txt": "txt", "srt": "srt", "vtt": "vtt", "tsv": "tsv"}
+
+
+def source_key(job_id: str) -> str:
+    """The recording."""
+    return f"sources/{job_id}/media"
+
+
+def job_key(job_id: str) -> str:
+    """Options and source of the job as JSON, so that a lost record can be made again."""
+    return f"sources/{job_id}/job.json"
+
+
+def result_key(job_id: str, format: str) -> str:
+    """The transcript in one of the formats; "text" is a file named txt."""
+    return f"transcripts/{job_id}/transcript.{EXTENSIONS[format]}"
+
+
+def chunk_key(job_id: str, number: int) -> str:
+    """A stretch of the recording, as FLAC of 16 kHz mono."""
+    return f"chunks/{job_id}/{number:04d}.flac"
+
+
+def chunk_result_key(job_id: str, number: int) -> str:
+    """What is said in it, as JSON: the checkpoint of a long job."""
+    return f"chunks/{job_id}/{number:04d}.json"
