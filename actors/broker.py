@@ -87,7 +87,7 @@ class OrderedBroker(RedisBroker):
                 self._free += messages
 
 
-def make_broker(settings: StorageSettings, heartbeat_seconds: int = 15, threads: int = 1) -> RedisBroker:
+def make_broker(settings: StorageSettings, threads: int = 1) -> RedisBroker:
     """A broker that connects when first used. `threads`: of the worker it is for; senders need not say.
 
     A dead worker's messages are handed on by maintenance, which Dramatiq runs by chance, once in a thousand commands:
@@ -97,7 +97,7 @@ def make_broker(settings: StorageSettings, heartbeat_seconds: int = 15, threads:
     broker = OrderedBroker(
         threads,
         client=connect(settings, QUEUE_DATABASE, decode=False),
-        heartbeat_timeout=heartbeat_seconds * 1000,
+        heartbeat_timeout=settings.heartbeat_seconds * 1000,
         maintenance_chance=1_000_000,
         middleware=[CurrentMessage(), SafeRetries(max_retries=MAX_RETRIES, min_backoff=1000, max_backoff=60_000)],
     )

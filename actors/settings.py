@@ -31,8 +31,6 @@ class ActorSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_job_attempts: Count = 3
     #: How long a worker owns a job without a sign of life.
     lease_seconds: Annotated[int, Meta(ge=3, le=86400)] = 15
-    #: How long a silent worker's messages wait before another gets them.
-    heartbeat_seconds: Annotated[int, Meta(ge=1, le=86400)] = 15
     #: How long a stopping worker may take to hand its jobs back.
     shutdown_grace_seconds: Annotated[int, Meta(ge=0, le=86400)] = 25
     #: How often a worker looks for expired leases; what is less urgent is looked for once a minute or an hour.

@@ -66,7 +66,7 @@ def run(storage: StorageSettings, settings: ActorSettings, stopping: threading.E
         return 0
 
     worker_id = f"{socket.gethostname()}:{os.getpid()}"
-    broker = make_broker(storage, settings.heartbeat_seconds, settings.worker_threads)
+    broker = make_broker(storage, settings.worker_threads)
     chunks = ChunkStore.connect(storage, jobs)
     pipeline = Pipeline(
         jobs,

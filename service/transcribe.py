@@ -68,7 +68,7 @@ async def transcribe(request: Request[Any, Any, State], backend: Backend) -> Res
     answer is 202 with the job, which goes on. When the client goes away the job is cancelled.
     """
     job = await _receive(request, backend)
-    if "respond-async" in [word.strip() for word in request.headers.get("prefer", "").split(",")]:
+    if "respond-async" in [word.strip() for word in request.headers.get("prefer", "").lower().split(",")]:
         return await _still_running(job, backend, {"Preference-Applied": "respond-async"})
     if not await _wait(request, backend, job.job_id):
         return await _still_running(job, backend, {})

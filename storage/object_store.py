@@ -320,6 +320,8 @@ class ObjectStore:
             had = len(content)
             try:
                 self._read_on(key, etag, begin, end, content)
+                if len(content) == had:
+                    raise StoreUnavailable(f"read {key}: the store gives an empty body")
             except StoreUnavailable:
                 # A body that broke half-way is not a failing store: it is read on at once.
                 if len(content) > had:

@@ -89,6 +89,8 @@ class StorageSettings(msgspec.Struct, frozen=True, kw_only=True):
     s3_cors_origins: str = "*"
     #: Without a database number: 0 is the queue, 1 the jobs.
     redis_url: str
+    #: How long a silent worker's messages wait before another gets them; whoever uses the queue looks for such.
+    heartbeat_seconds: Annotated[int, Meta(ge=1, le=86400)] = 15
     #: How long finished jobs and their objects are kept; 0: until they are deleted.
     retention_seconds: Annotated[int, Meta(ge=0, le=100 * 365 * 86400)] = 7 * 86400
     #: How long a presigned upload may take, and how old a broken one gets before it is removed.

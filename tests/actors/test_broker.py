@@ -93,10 +93,11 @@ def test_a_message_whose_actor_raises_while_redis_is_away_is_not_lost(
 
 
 def test_a_dead_workers_message_goes_to_another_after_its_heartbeat(settings: StorageSettings) -> None:
-    dead = make_broker(settings, heartbeat_seconds=1)
+    settings = msgspec.structs.replace(settings, heartbeat_seconds=1)
+    dead = make_broker(settings)
     messages.send(dead, "job-1", "normal")
     fetched = dead.do_fetch(QUEUES["normal"], 1)  # Taken by a broker that then says no more.
-    alive = make_broker(settings, heartbeat_seconds=1)
+    alive = make_broker(settings)
     done: list[str] = []
     messages.declare(alive, done.append, ignore)
     began = time.monotonic()
