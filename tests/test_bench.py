@@ -6,11 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.conftest import ROOT
-
-pytestmark = pytest.mark.e2e
 
 
 def test_a_benchmark_writes_its_figures_as_json_by_name(tmp_path: Path, weights_dir: Path) -> None:

@@ -48,12 +48,25 @@ class Benchmark(msgspec.Struct, frozen=True):
 
 
 def in_turns(rounds: int, first: Callable[[], float], second: Callable[[], float]) -> tuple[list[float], list[float]]:
-    """Measure two things in turns, so that what else the machine does meets both; who begins alternates."""
+    """Measure two things in turns, so that what else the machine does meets both; who begins alternates.
+
+    Values of the same index were measured one right after the other: compare those, with ratio_of and difference_of.
+    """
     measured: tuple[list[float], list[float]] = ([], [])
     for number in range(rounds):
         for which in (0, 1) if number % 2 == 0 else (1, 0):
             measured[which].append((first, second)[which]())
     return measured
+
+
+def ratio_of(upper: list[float], lower: list[float]) -> float:
+    """The median of the pairs' ratios: a load that comes or goes between two pairs is in neither."""
+    return statistics.median(one / other for one, other in zip(upper, lower, strict=True))
+
+
+def difference_of(left: list[float], right: list[float]) -> float:
+    """The median of the pairs' differences."""
+    return statistics.median(one - other for one, other in zip(left, right, strict=True))
 
 
 def median_of(values: list[float]) -> float:

@@ -1,6 +1,6 @@
 """A short clip through the service and back, over faster-whisper alone on the same clip with the same settings."""
 
-from scripts.benchmarks.benchmark import Bench, in_turns, listed, median_of
+from scripts.benchmarks.benchmark import Bench, difference_of, in_turns, listed, median_of, ratio_of
 from scripts.benchmarks.client import Client, Content, post_form
 from scripts.benchmarks.raw import raw_engine
 from scripts.benchmarks.running import running_stack
@@ -30,8 +30,8 @@ def run(bench: Bench) -> dict[str, float]:
         service, bare = in_turns(1 if bench.quick else bench.rounds * _CLIPS, through_service, alone)
     bench.say(f"service: {listed(service, 's')}; raw: {listed(bare, 's')}")
     return {
-        "ratio": median_of(service) / median_of(bare),
-        "extra_ms": 1000 * (median_of(service) - median_of(bare)),
+        "ratio": ratio_of(service, bare),
+        "extra_ms": 1000 * difference_of(service, bare),
         "service_ms": 1000 * median_of(service),
         "raw_ms": 1000 * median_of(bare),
     }

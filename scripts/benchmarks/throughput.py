@@ -2,7 +2,7 @@
 
 import time
 
-from scripts.benchmarks.benchmark import Bench, in_turns, listed, median_of
+from scripts.benchmarks.benchmark import Bench, in_turns, listed, median_of, ratio_of
 from scripts.benchmarks.client import Client, Content, post_form, wait_final
 from scripts.benchmarks.raw import raw_engine
 from scripts.benchmarks.running import running_stack
@@ -39,7 +39,7 @@ def run(bench: Bench) -> dict[str, float]:
         service, bare = in_turns(bench.rounds, through_service, alone)
     bench.say(f"{sum(durations):.0f} s of audio; service: {listed(service, 's')}; raw: {listed(bare, 's')}")
     return {
-        "over_raw": median_of(bare) / median_of(service),
+        "over_raw": ratio_of(bare, service),
         "audio_seconds_per_second": sum(durations) / median_of(service),
         "raw_audio_seconds_per_second": sum(durations) / median_of(bare),
     }

@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
-from scripts.benchmarks.benchmark import Bench, BenchmarkFailed, in_turns, listed, median_of
+from scripts.benchmarks.benchmark import Bench, BenchmarkFailed, in_turns, listed, median_of, ratio_of
 from scripts.benchmarks.client import Answer, Client, Content, post_form
 from scripts.benchmarks.running import RunningStack, running_stack
 from scripts.benchmarks.watch import Watch
@@ -38,7 +38,7 @@ def run(bench: Bench) -> dict[str, float]:
         with Watch(stack.api.pid, stack.temporary) as crowd:
             accepted, refused = _at_once(bench, stack, small)
     return {
-        "over_direct": median_of(direct) / median_of(form),
+        "over_direct": ratio_of(direct, form),
         "mib_per_second": large / 2**20 / median_of(form),
         "memory_growth_mib": watch.memory_growth_mib,
         "temp_bytes": max(watch.temp_bytes, crowd.temp_bytes),
