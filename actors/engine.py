@@ -23,10 +23,13 @@ from faster_whisper.transcribe import restore_speech_timestamps
 from faster_whisper.vad import VadOptions, get_speech_timestamps
 
 from actors.audio import SAMPLE_RATE
+from actors.decoder import Decoder
 from actors.devices import choose_device
 from actors.errors import InvalidOptions
 from actors.languages import LANGUAGES
+from actors.result import Result
 from actors.settings import ActorSettings
+from actors.windowed import Windowed
 from storage.job import Options
 from storage.transcript import Segment, Word
 
@@ -48,17 +51,6 @@ _MUMBLED_LOG_PROBABILITY = -1.2
 Span = dict[str, int]
 
 
-class Result(msgspec.Struct, frozen=True):
-    #: Whisper's code: as asked for, else as detected. English where there is no speech to detect it from.
-    language: str
-    #: 1.0 for a language that was asked for, 0.0 where there is no speech.
-    language_probability: float
-    #: Seconds of audio.
-    duration: float
-    #: In the order of time, without overlaps, computed as they are taken. An audio without speech has none.
-    segments: Iterator[Segment]
-
-
 class Engine:
     """Thread-safe: any number of threads may transcribe at once, also on one model."""
 
@@ -69,7 +61,7 @@ class Engine:
         self._settings = settings
         self._model_path = model_path
         self._stretch_seconds = stretch_seconds
-        self._models: OrderedDict[str, WhisperModel] = OrderedDict()
+        self._models: OrderedDict[str, Decoder] = OrderedDict()
         self._models_lock = threading.Lock()
         self._loading = threading.Lock()
 
@@ -111,6 +103,13 @@ class Engine:
 
         1.0 for a language that was asked for; English with 0.0 where there is no speech. Raises as `transcribe`.
         """
+        decoder = self._loaded(options.model)
+        language = _agreed_language(decoder.whisper, options)
+        if language is not None:
+            return language, 1.0
+        if self._settings.engine == "windowed":
+            return self._windowed.detect_language(decoder, samples, options)
+        # Its segments are computed only as they are taken.
         result = self.transcribe(samples, options)
         return result.language, result.language_probability
 
@@ -123,8 +122,11 @@ class Engine:
             InvalidOptions: the model cannot do this language or task.
             DeviceUnavailable, ModelUnavailable: as `load`.
         """
-        model = self._loaded(options.model)
+        decoder = self._loaded(options.model)
+        model = decoder.whisper
         language = _agreed_language(model, options)
+        if self._settings.engine == "windowed":
+            return self._windowed.transcribe(decoder, samples, msgspec.structs.replace(options, language=language))
         duration = len(samples) / SAMPLE_RATE
         spans = _speech(samples, self._stretch_seconds, vad_filter=options.vad_filter)
         stretches = list(_stretches(spans, self._stretch_seconds))
@@ -151,15 +153,20 @@ class Engine:
                     number, earliest = number + 1, ours.end
                     yield ours
 
-    def _loaded(self, name: str) -> WhisperModel:
+    def close(self) -> None:
+        """Finish the windows in hand and end the engine's threads: one at work at exit would abort the process."""
+        if "_windowed" in self.__dict__:
+            self._windowed.close()
+
+    def _loaded(self, name: str) -> Decoder:
         """A model from memory, else loaded in place of the one not used for longest."""
-        model = self._remembered(name)
-        if model is not None:
-            return model
+        decoder = self._remembered(name)
+        if decoder is not None:
+            return decoder
         with self._loading:
-            model = self._remembered(name)
-            if model is not None:
-                return model
+            decoder = self._remembered(name)
+            if decoder is not None:
+                return decoder
             device, compute_type = self._computing
             folder = self._model_path(name)
             began = time.monotonic()
@@ -176,16 +183,21 @@ class Engine:
                 num_workers=max(self._settings.worker_threads, 1),
                 local_files_only=True,
             )
+            decoder = Decoder(model, name)
             with self._models_lock:
-                self._models[name] = model
+                self._models[name] = decoder
             log.info("model loaded", model=name, device=device, seconds=round(time.monotonic() - began, 2))
-            return model
+            return decoder
 
-    def _remembered(self, name: str) -> WhisperModel | None:
+    def _remembered(self, name: str) -> Decoder | None:
         with self._models_lock:
             if name in self._models:
                 self._models.move_to_end(name)
             return self._models.get(name)
+
+    @cached_property
+    def _windowed(self) -> Windowed:
+        return Windowed(threads=max(self._settings.worker_threads, 1))
 
     @cached_property
     def _computing(self) -> tuple[str, str]:

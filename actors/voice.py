@@ -1,7 +1,12 @@
 """Where speech is: Silero's voice activity model, the one inside faster-whisper, fed block by block."""
 
+from itertools import pairwise
+from typing import NamedTuple
+
 import numpy as np
 from faster_whisper.vad import get_vad_model
+
+from actors.audio import SAMPLE_RATE
 
 #: Samples in a frame of the model: 32 ms.
 FRAME = 512
@@ -11,6 +16,13 @@ _CONTEXT = 64
 
 #: Frames a call: larger blocks fall out of the processor's cache and take a sixth longer.
 _CALL = 128
+
+
+class Span(NamedTuple):
+    """A stretch of speech, in samples; the end is exclusive."""
+
+    start: int
+    end: int
 
 
 class VoiceActivity:
@@ -40,9 +52,58 @@ class VoiceActivity:
         calls = [self._run(frames[at : at + _CALL]) for at in range(0, len(frames), _CALL)]
         return np.concatenate(calls) if calls else np.zeros(0, np.float32)
 
+    def finish(self) -> np.ndarray:
+        """The probability of the last, unfinished frame, filled up with silence; shape (1,), (0,) if there is none."""
+        if not len(self._rest):
+            return np.zeros(0, np.float32)
+        return self.listen(np.zeros(FRAME - len(self._rest), np.float32))
+
     def _run(self, frames: np.ndarray) -> np.ndarray:
         contexts = np.concatenate([self._context[None], frames[:-1, -_CONTEXT:]])
         self._context = frames[-1, -_CONTEXT:]
         heard = {"input": np.concatenate([contexts, frames], axis=1), "h": self._h, "c": self._c}
         probabilities, self._h, self._c = self._session.run(None, heard)
         return np.asarray(probabilities, np.float32).reshape(-1)
+
+
+def find_speech(
+    probabilities: np.ndarray,
+    *,
+    threshold: float = 0.5,
+    silence_threshold: float = 0.35,
+    silence_seconds: float = 0.16,
+    speech_seconds: float = 0.09,
+    padding_seconds: float = 0.2,
+) -> list[Span]:
+    """Stretches of speech in the frames of a VoiceActivity.
+
+    Speech begins at a frame above the threshold and ends where frames stay below the silence threshold for a while.
+    What is shorter than `speech_seconds` is a click or a note. Each stretch is widened by the padding, but not beyond
+    the middle of the silence between two.
+    """
+    spoken: list[list[int]] = []
+    inside = False
+    quiet_since: int | None = None
+    patience = round(silence_seconds * SAMPLE_RATE / FRAME)
+    for frame, probability in enumerate(probabilities.tolist()):
+        if probability >= threshold:
+            if not inside:
+                spoken.append([frame, frame + 1])
+                inside = True
+            quiet_since = None
+        elif inside and probability < silence_threshold:
+            quiet_since = frame if quiet_since is None else quiet_since
+            if frame - quiet_since >= patience:
+                spoken[-1][1] = quiet_since
+                inside = False
+                quiet_since = None
+    if inside:
+        spoken[-1][1] = len(probabilities) if quiet_since is None else quiet_since
+    spoken = [span for span in spoken if (span[1] - span[0]) * FRAME >= speech_seconds * SAMPLE_RATE]
+    padding = round(padding_seconds * SAMPLE_RATE)
+    end = len(probabilities) * FRAME
+    edges = [0, *((a[1] + b[0]) * FRAME // 2 for a, b in pairwise(spoken)), end]
+    return [
+        Span(max(start * FRAME - padding, before), min(stop * FRAME + padding, after))
+        for (start, stop), before, after in zip(spoken, edges, edges[1:], strict=False)
+    ]

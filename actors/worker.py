@@ -117,6 +117,7 @@ def run(storage: StorageSettings, settings: ActorSettings, stopping: threading.E
         # not take the engine down under a running thread, which aborts the process.
         sys.stderr.flush()
         os._exit(0)
+    engine.close()
     return 0
 
 

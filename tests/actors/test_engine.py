@@ -1,12 +1,13 @@
 """The engine with real weights on real speech, and on what is none."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import ctranslate2
 import jiwer
+import msgspec
 import numpy as np
 import pytest
 from whisper_normalizer.basic import BasicTextNormalizer
@@ -39,9 +40,13 @@ def english_error(said: str, heard: str) -> float:
     return float(jiwer.wer(normalize_english(said), normalize_english(heard)))
 
 
-@pytest.fixture(scope="module")
-def engine(weights_dir: Path) -> Engine:
-    return Engine(ON_CPU, lambda name: weights_dir / name)
+@pytest.fixture(scope="module", params=["windowed", "sequential"])
+def engine(request: pytest.FixtureRequest, weights_dir: Path) -> Iterator[Engine]:
+    """Both engines keep the same promises."""
+    settings = msgspec.structs.replace(ON_CPU, engine=request.param)
+    engine = Engine(settings, lambda name: weights_dir / name)
+    yield engine
+    engine.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,208 @@
+"""Which stretches of a recording the model hears at once: windows of packed speech, cut where it is quiet.
+
+Whisper pads whatever it gets to 30 s, and half of the time goes into that. Here neighbouring stretches of speech are
+packed into windows of a known, shorter length that the model takes as well. A window is contiguous, so that the times
+in it need no map. A cut through a word costs two words, the half before it and the half after it; so the cuts are
+chosen together, the quietest places against the number of windows.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import msgspec
+import numpy as np
+
+from actors.audio import SAMPLE_RATE
+from actors.voice import FRAME, Span, VoiceActivity, find_speech
+
+#: Frames of log-mel features a second.
+FEATURES_PER_SECOND = 100
+
+#: What a cut in the middle of a loud word costs, in windows.
+_LOUD_CUT = 6.0
+
+#: Frames around a cut that should be quiet: 160 ms.
+_QUIET_FRAMES = 5
+
+#: Frames of which the quietest is a place to cut: 256 ms.
+_CHOICE_FRAMES = 8
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """How long windows are, in seconds. Found by measuring: shorter ones make a model repeat itself."""
+
+    #: Audio in a window, at most.
+    speech: float
+    #: What the encoder sees: the rest is silence, without which the model does not know that the speech has ended.
+    encoder: float
+    #: Where all there is to hear is at most so long, this shorter encoder window is enough.
+    short_speech: float = 6.0
+    short_encoder: float = 8.0
+    #: Stretches further apart are not packed together.
+    gap: float = 3.0
+
+    def features_of(self, samples: int) -> int:
+        """Frames of features for so many samples; one of two lengths, for only windows of one length share a batch."""
+        short = samples <= self.short_speech * SAMPLE_RATE
+        return round((self.short_encoder if short else self.encoder) * FEATURES_PER_SECOND)
+
+
+class Window(msgspec.Struct, frozen=True):
+    #: Where the samples begin in the recording.
+    start: int
+    #: float32 in [-1, 1] at 16 kHz, shape (samples,).
+    samples: np.ndarray
+    #: Where in the samples there is speech.
+    speech: tuple[Span, ...]
+    #: Frames of features that the encoder is given.
+    features: int
+
+    @property
+    def seconds(self) -> float:
+        return len(self.samples) / SAMPLE_RATE
+
+    def after(self, sample: int) -> "Window":
+        """The rest of this window, from the first speech after a sample on."""
+        rest = [span for span in self.speech if span.end > sample]
+        first = max(sample, rest[0].start) if rest else sample
+        speech = tuple(Span(max(0, span.start - first), span.end - first) for span in rest)
+        return Window(self.start + first, self.samples[first:], speech, self.features)
+
+    def speech_between(self, start: int, end: int) -> int:
+        """Samples of speech within a part of this window."""
+        return sum(max(0, min(span.end, end) - max(span.start, start)) for span in self.speech)
+
+
+def plan(samples: np.ndarray, shape: Shape, *, everything: bool = False) -> Iterator[Window]:
+    """The windows of a recording that is in memory, the first as soon as it is found."""
+    planner = Planner(shape, everything=everything)
+    block = 30 * SAMPLE_RATE
+    for at in range(0, len(samples), block):
+        yield from planner.feed(samples[at : at + block])
+    yield from planner.finish()
+
+
+class Planner:
+    """Cuts a recording into windows while it is read. Holds what is not in a window yet: under a minute.
+
+    Every stretch of speech is in exactly one window, windows come in order and do not overlap. With `everything` set
+    they cover what is not speech too.
+    """
+
+    def __init__(self, shape: Shape, *, everything: bool = False) -> None:
+        self._shape = shape
+        self._everything = everything
+        self._voice = VoiceActivity()
+        self._samples = np.zeros(0, np.float32)
+        self._probabilities = np.zeros(0, np.float32)
+        #: Where the held samples begin in the recording; a multiple of FRAME.
+        self._origin = 0
+
+    def feed(self, samples: np.ndarray) -> list[Window]:
+        """The windows that are certain, now that these samples are known. At most 30 s at a time keep memory small."""
+        self._samples = np.concatenate([self._samples, samples])
+        self._probabilities = np.concatenate([self._probabilities, self._voice.listen(samples)])
+        spans = self._stretches()
+        # What comes next may still change the last cuts.
+        certain = len(self._samples) - round((self._shape.speech + self._shape.gap) * SAMPLE_RATE)
+        done = [span for span in spans if span.end <= certain]
+        windows = [self._window(span) for span in done]
+        rest = spans[len(done) :]
+        self._forget(rest[0].start if rest else len(self._samples) - SAMPLE_RATE)
+        return windows
+
+    def finish(self) -> list[Window]:
+        """The windows that are left at the end of the recording."""
+        self._probabilities = np.concatenate([self._probabilities, self._voice.finish()])
+        return [self._window(span) for span in self._stretches()]
+
+    def _forget(self, until: int) -> None:
+        frames = max(0, until // FRAME)
+        self._samples = self._samples[frames * FRAME :]
+        self._probabilities = self._probabilities[frames:]
+        self._origin += frames * FRAME
+
+    def _stretches(self) -> list[Span]:
+        """What each window is to hold of the held samples."""
+        self._spans = _covering(self._probabilities) if self._everything else find_speech(self._probabilities)
+        limit, gap = round(self._shape.speech * SAMPLE_RATE), round(self._shape.gap * SAMPLE_RATE)
+        loudness = _loudness(self._samples, self._probabilities)
+        return [part for spans in _islands(self._spans, gap) for part in _cut(spans, limit, loudness)]
+
+    def _window(self, part: Span) -> Window:
+        start, end = part.start, min(part.end, len(self._samples))
+        inside = (Span(max(span.start, start) - start, min(span.end, end) - start) for span in self._spans)
+        speech = tuple(span for span in inside if span.end > span.start)
+        return Window(self._origin + start, self._samples[start:end], speech, self._shape.features_of(end - start))
+
+
+def _covering(probabilities: np.ndarray) -> list[Span]:
+    """The stretches of speech, widened until they touch each other and both ends."""
+    end = len(probabilities) * FRAME
+    edges = [0, *((a.end + b.start) // 2 for a, b in pairwise(find_speech(probabilities))), end]
+    return [Span(start, stop) for start, stop in pairwise(edges) if stop > start]
+
+
+def _islands(spans: Sequence[Span], gap: int) -> Iterator[list[Span]]:
+    """Neighbouring stretches, in groups that are further apart than the gap."""
+    group: list[Span] = []
+    for span in spans:
+        if group and span.start - group[-1].end > gap:
+            yield group
+            group = []
+        group.append(span)
+    if group:
+        yield group
+
+
+def _loudness(samples: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """How much a cut at each frame would hurt, 0 to 1: half its loudness, half its probability of speech."""
+    padded = np.zeros(len(probabilities) * FRAME, np.float32)
+    padded[: min(len(samples), len(padded))] = samples[: len(padded)]
+    if not len(padded):
+        return np.zeros(0, np.float32)
+    decibels = 10 * np.log10(np.mean(padded.reshape(-1, FRAME) ** 2, axis=1) + 1e-9)
+    quiet, loud = np.percentile(decibels, [10, 90])
+    level = np.clip((decibels - quiet) / max(loud - quiet, 1.0), 0, 1)
+    return np.convolve((level + probabilities) / 2, np.ones(_QUIET_FRAMES) / _QUIET_FRAMES, "same")
+
+
+def _cut(spans: Sequence[Span], limit: int, loudness: np.ndarray) -> list[Span]:
+    """Stretches of at most `limit` samples that hold all of the spans, at the least cost of windows and loud cuts.
+
+    A cut between two spans leaves the silence there out. The shortest path over the places to cut, from first to last.
+    """
+    first, last = spans[0].start, spans[-1].end
+    if last - first <= limit:
+        return [Span(first, last)]
+    frames = range(first // FRAME + 1, last // FRAME, _CHOICE_FRAMES)
+    places = [at + int(np.argmin(loudness[at : at + _CHOICE_FRAMES])) for at in frames]
+    places = [place for place in places if first < place * FRAME < last]
+    ends = [first, *(_end_before(place * FRAME, spans) for place in places), last]
+    starts = [first, *(_start_after(place * FRAME, spans) for place in places), last]
+    hurt = [0.0, *(float(loudness[place]) * _LOUD_CUT for place in places), 0.0]
+
+    cost = np.full(len(ends), np.inf)
+    cost[0] = 0.0
+    came_from = [0] * len(ends)
+    reach = 0
+    for here in range(1, len(ends)):
+        while ends[here] - starts[reach] > limit:
+            reach += 1
+        best = min(reach, here - 1) + int(np.argmin(cost[min(reach, here - 1) : here]))
+        cost[here] = cost[best] + 1.0 + hurt[here]
+        came_from[here] = best
+    path = [len(ends) - 1]
+    while path[-1]:
+        path.append(came_from[path[-1]])
+    return [Span(starts[a], ends[b]) for a, b in pairwise(reversed(path)) if ends[b] > starts[a]]
+
+
+def _end_before(sample: int, spans: Sequence[Span]) -> int:
+    """Where a window ends that is cut here: here, or where the speech before it ended."""
+    return min(sample, max(span.end for span in spans if span.start < sample))
+
+
+def _start_after(sample: int, spans: Sequence[Span]) -> int:
+    """Where a window begins that is cut here: here, or where the speech after it begins."""
+    return max(sample, min(span.start for span in spans if span.end > sample))
