@@ -47,7 +47,7 @@ def test_a_job_awaits_its_upload_with_every_field_of_the_contract(quiet_api: Api
 
     assert job.keys() == {
         "job_id", "status", "progress", "created_at", "started_at", "completed_at", "expires_at", "source", "options",
-        "result", "files", "error", "error_code", "upload",
+        "warnings", "result", "files", "error", "error_code", "upload",
     }  # fmt: skip
     assert job["status"] == "awaiting_upload"
     assert job["created_at"].endswith("Z")
