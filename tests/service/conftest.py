@@ -63,8 +63,9 @@ def fresh_bucket(quiet_settings: StorageSettings) -> StorageSettings:
     return msgspec.structs.replace(quiet_settings, s3_bucket=f"fresh-{secrets.token_hex(4)}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Closed with its module: it keeps an event loop in this thread, in which others could not run theirs."""
     program = shutil.which("chromium")
     if program is None:
         unavailable("chromium is not installed")
