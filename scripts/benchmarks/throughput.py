@@ -2,7 +2,7 @@
 
 import time
 
-from scripts.benchmarks.benchmark import Bench, in_turns, listed, median_of, ratio_of
+from scripts.benchmarks.benchmark import Bench, in_turns, median_of, ratio_of
 from scripts.benchmarks.client import Client, Content, post_form, wait_final
 from scripts.benchmarks.raw import raw_engine
 from scripts.benchmarks.running import running_stack
@@ -27,17 +27,20 @@ def run(bench: Bench) -> dict[str, float]:
             finished = [wait_final(client, job_id) for job_id in jobs]
             taken = time.perf_counter() - began
             durations[:] = [job["source"]["duration"] for job in finished]
+            bench.say(f"service: {taken:.1f} s")
             return taken
 
         def alone() -> float:
-            return raw.seconds(paths)
+            taken = raw.seconds(paths)
+            bench.say(f"raw: {taken:.1f} s")
+            return taken
 
         bench.say(raw.compared())
         first = post_form(client, "/api/v1/transcribe-async", contents[0]).expect(202).json()["job_id"]
         wait_final(client, first)
         raw.seconds(paths[:1])
         service, bare = in_turns(bench.rounds, through_service, alone)
-    bench.say(f"{sum(durations):.0f} s of audio; service: {listed(service, 's')}; raw: {listed(bare, 's')}")
+    bench.say(f"{sum(durations):.0f} s of audio in {len(paths)} recordings")
     return {
         "over_raw": ratio_of(bare, service),
         "audio_seconds_per_second": sum(durations) / median_of(service),
