@@ -346,7 +346,7 @@ def test_include_trims_what_a_job_carries(quiet_api: Api) -> None:
     wrong = quiet_api.client.get(url, params={"include": "everything"})
 
     assert carried == {"files": {"files"}, "result": {"result"}, "files,result": {"files", "result"}, "": set()}
-    assert wrong.json()["allowed"] == ["files", "result"]
+    assert wrong.json()["allowed"] == ["files", "partial", "result"]
 
 
 def test_addresses_and_methods_that_are_not_there_are_problems_too(quiet_api: Api) -> None:

@@ -96,6 +96,7 @@ def test_going_back_a_little_asks_for_nothing() -> None:
 def test_memory_is_bounded_whatever_the_size() -> None:
     reader = RangeReader(lambda begin, end: bytes(end - begin), 2**40)
     tracemalloc.start()
+    tracemalloc.clear_traces()
 
     for _ in range(100):
         for jump in range(3):
