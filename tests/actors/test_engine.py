@@ -233,7 +233,8 @@ def test_a_prompt_and_hotwords_set_the_spelling(engine: Engine, read_aloud: tupl
     assert "Dashwoode" in text_of(list(hinted.segments))
 
 
-@pytest.mark.parametrize("temperature", [0.3, 1.0])
+# Above 0.8 or so the text is drawn at random, and what comes of it is no measure.
+@pytest.mark.parametrize("temperature", [0.3, 0.7])
 def test_a_temperature_is_accepted(temperature: float, engine: Engine, read_aloud: tuple[np.ndarray, str]) -> None:
     samples, said = read_aloud
 
