@@ -44,6 +44,9 @@ VAD = VadOptions(max_speech_duration_s=STRETCH_SECONDS)
 _NO_SPEECH_PROBABILITY = 0.6
 _LOG_PROBABILITY = -1.0
 
+#: Tokens of the prompt, and of the hotwords, where there are both: with Whisper's marks less than half of its 448.
+_PROMPT_TOKENS = 100
+
 #: What VAD takes for speech in music comes out as a word or two below this.
 _MUMBLED_LOG_PROBABILITY = -1.2
 
@@ -145,7 +148,7 @@ class Engine:
         last = int(len(samples) * 1000 / SAMPLE_RATE) / 1000
         number, earliest = 0, 0.0
         for stretch in stretches:
-            told = arguments(self._settings, options)
+            told = arguments(self._settings, options) | _fitted(model, options)
             found, _ = model.transcribe(_heard(samples, stretch), language=language, **told)
             for segment in restore_speech_timestamps(found, stretch, SAMPLE_RATE):
                 if _spoken(segment):
@@ -221,6 +224,23 @@ def arguments(settings: ActorSettings, options: Options) -> dict[str, Any]:
         # With it tiny.en lost whole sentences after long gaps (word errors 20.5 against 12.4 %, 176 s of read
         # sentences); base was even (8.4 against 9.0 %).
         "condition_on_previous_text": False,
+    }
+
+
+def _fitted(model: WhisperModel, options: Options) -> dict[str, str | None]:
+    """Prompt and hotwords as far as both find room before the text: faster-whisper bounds each, but not their sum.
+
+    What is too long loses the beginning of the prompt and the end of the hotwords, as faster-whisper does.
+    """
+    if not (options.prompt and options.hotwords):
+        return {}
+    tokenizer = model.hf_tokenizer
+    prompt, hotwords = (
+        tokenizer.encode(text, add_special_tokens=False).ids for text in (options.prompt, options.hotwords)
+    )
+    return {
+        "initial_prompt": tokenizer.decode(prompt[-_PROMPT_TOKENS:]),
+        "hotwords": tokenizer.decode(hotwords[:_PROMPT_TOKENS]),
     }
 
 

@@ -233,6 +233,15 @@ def test_a_prompt_and_hotwords_set_the_spelling(engine: Engine, read_aloud: tupl
     assert "Dashwoode" in text_of(list(hinted.segments))
 
 
+def test_a_long_prompt_and_long_hotwords_find_room_together(engine: Engine, read_aloud: tuple[np.ndarray, str]) -> None:
+    samples, said = read_aloud
+    long = "A sentence that goes on about the weather. " * 60
+
+    result = engine.transcribe(samples, Options(model="tiny.en", prompt=long, hotwords=long))
+
+    assert english_error(said, text_of(list(result.segments))) < 0.5
+
+
 # Above 0.8 or so the text is drawn at random, and what comes of it is no measure.
 @pytest.mark.parametrize("temperature", [0.3, 0.7])
 def test_a_temperature_is_accepted(temperature: float, engine: Engine, read_aloud: tuple[np.ndarray, str]) -> None:
