@@ -101,7 +101,7 @@ class Pipeline:
             lambda: self._step(claim, lease),
             lease,
             fail=lambda code, message: self._jobs.fail(job_id, code, message, claim.token),
-            hand_back=lambda: self._jobs.release(job_id, claim.token, refund=True),
+            hand_back=lambda: self._jobs.release(job_id, claim.token),
             send_again=lambda: self._send_job(claim.job),
             last_try=last_try,
         )
@@ -120,7 +120,7 @@ class Pipeline:
             lambda: self._chunk(claim, lease),
             lease,
             fail=lambda code, message: self._chunks.fail(claim, code, message),
-            hand_back=lambda: self._chunks.release(claim, refund=True),
+            hand_back=lambda: self._chunks.release(claim),
             send_again=lambda: self._send_chunk(claim.job, number),
             last_try=last_try,
         )
@@ -245,7 +245,7 @@ class Pipeline:
         job = claim.job
         chunks = self._chunks.chunks(job.job_id)
         if {chunk.number for chunk in chunks} != self._chunks.done(job.job_id):
-            self._jobs.release(job.job_id, claim.token, refund=True)
+            self._jobs.release(job.job_id, claim.token)
             return
         transcript = self._stored(job)
         if transcript is None:

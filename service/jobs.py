@@ -89,7 +89,7 @@ def start_job(request: Request[Any, Any, State], backend: Backend, job_id: JobId
     if job.status is JobStatus.AWAITING_UPLOAD:
         _complete_upload(job, backend)
         try:
-            job = backend.jobs.start(job_id, job.source.size)
+            job = backend.jobs.start(job_id)
         except JobConflict:
             job = backend.jobs.get(job_id, request.state.owner)  # Another start was quicker.
         else:

@@ -40,7 +40,7 @@ ANNOUNCE = (
 if get('token') ~= ARGV[1] then return {'fenced', status} end
 redis.call('HSETNX', chunks, ARGV[2], ARGV[3])
 for i = 5, #ARGV, 2 do redis.call('HSET', job, ARGV[i], ARGV[i + 1]) end
-return {'ok', status, unpack(admit(ARGV[4]))}
+return answer('ok', status, unpack(admit(ARGV[4])))
 """
 )
 
@@ -54,7 +54,7 @@ for i = 2, #ARGV, 2 do redis.call('HSET', job, ARGV[i], ARGV[i + 1]) end
 redis.call('HSET', job, 'phase', 'cut', 'attempts', 0)
 redis.call('HDEL', job, 'token')
 redis.call('ZREM', 'bs:leases', get('job_id'))
-return {'ok', status, all_done() and 'all' or 'some'}
+return answer('ok', status, all_done() and 'all' or 'some')
 """
 )
 
@@ -112,7 +112,7 @@ if redis.call('SADD', done, number) == 1 then
 end
 redis.call('ZREM', 'bs:leases', lease_name(number))
 redis.call('HDEL', job, 'token:' .. number, 'attempts:' .. number)
-return {'ok', status, all_done() and 'all' or 'some', unpack(admit(ARGV[4]))}
+return answer('ok', status, all_done() and 'all' or 'some', unpack(admit(ARGV[4])))
 """
 )
 
@@ -126,7 +126,7 @@ move(status, 'failed')
 finish(ARGV[5])
 redis.call('HSET', job, 'error_code', ARGV[3], 'error', ARGV[4])
 announce('type', 'failed')
-return {'ok', status}
+return answer('ok', status)
 """
 )
 
@@ -137,11 +137,11 @@ EXPIRE_CHUNK = (
     + """
 if leased(ARGV[1]) then return {'conflict', status} end
 redis.call('ZREM', 'bs:leases', lease_name(ARGV[1]))
-return {'ok', status}
+return answer('ok', status)
 """
 )
 
-#: ARGV: number, token, 1 to take the attempt back. Returns ok | fenced | missing | conflict, and the status.
+#: ARGV: number, token. The attempt does not count. Returns ok | fenced | missing | conflict, and the status.
 RELEASE_CHUNK = (
     _CHUNKS
     + """
@@ -149,8 +149,8 @@ local number = ARGV[1]
 if get('token:' .. number) ~= ARGV[2] then return {'fenced', status} end
 redis.call('ZREM', 'bs:leases', lease_name(number))
 redis.call('HDEL', job, 'token:' .. number)
-redis.call('HINCRBY', job, 'attempts:' .. number, -tonumber(ARGV[3]))
-return {'ok', status}
+redis.call('HINCRBY', job, 'attempts:' .. number, -1)
+return answer('ok', status)
 """
 )
 

@@ -13,7 +13,7 @@ import redis
 from storage import chunk_scripts
 from storage.errors import JobConflict, JobFenced, JobMissing
 from storage.job import Job
-from storage.job_store import JobStore, job_keys
+from storage.job_store import JobStore, change_keys, job_keys
 from storage.redis_client import JOBS_DATABASE, connect, redis_errors
 from storage.settings import StorageSettings
 
@@ -72,13 +72,13 @@ class ChunkStore:
             JobFenced: the job was cancelled, deleted or taken over.
         """
         text = msgspec.json.encode(chunk).decode()
-        reply = self._announce(keys=job_keys(job_id), args=[token, chunk.number, text, parallel, *_flat(facts)])
+        reply = self._announce(keys=change_keys(job_id), args=[token, chunk.number, text, parallel, *_flat(facts)])
         return [int(number) for number in _owned(job_id, reply)]
 
     @redis_errors()
     def finish_cut(self, job_id: str, token: str, **facts: str) -> bool:
         """Every chunk is announced. True: they are all done already, and the caller assembles."""
-        reply = self._finish_cut(keys=job_keys(job_id), args=[token, *_flat(facts)])
+        reply = self._finish_cut(keys=change_keys(job_id), args=[token, *_flat(facts)])
         return _owned(job_id, reply) == ["all"]
 
     # Who does a chunk
@@ -111,7 +111,7 @@ class ChunkStore:
     def finish(self, claim: ChunkClaim, parallel: int) -> tuple[bool, list[int]]:
         """The chunk's result is stored. Returns whether it was the last one, and the chunks to send now."""
         reply = self._finish(
-            keys=job_keys(claim.job.job_id), args=[claim.chunk.number, claim.token, claim.chunk.share, parallel]
+            keys=change_keys(claim.job.job_id), args=[claim.chunk.number, claim.token, claim.chunk.share, parallel]
         )
         last, *numbers = _owned(claim.job.job_id, reply)
         return last == "all", [int(number) for number in numbers]
@@ -120,13 +120,13 @@ class ChunkStore:
     def fail(self, claim: ChunkClaim, code: str, message: str) -> None:
         """The chunk cannot be done: its job has failed."""
         args: list[str | int] = [claim.chunk.number, claim.token, code, message, self._retention_seconds]
-        _owned(claim.job.job_id, self._fail(keys=job_keys(claim.job.job_id), args=args))
+        _owned(claim.job.job_id, self._fail(keys=change_keys(claim.job.job_id), args=args))
 
     @redis_errors()
-    def release(self, claim: ChunkClaim, *, refund: bool) -> None:
-        """Hand a chunk back unfinished. `refund`: the attempt does not count."""
-        args: list[str | int] = [claim.chunk.number, claim.token, int(refund)]
-        _owned(claim.job.job_id, self._release(keys=job_keys(claim.job.job_id), args=args))
+    def release(self, claim: ChunkClaim) -> None:
+        """Hand a chunk back unfinished; the attempt does not count."""
+        args: list[str | int] = [claim.chunk.number, claim.token]
+        _owned(claim.job.job_id, self._release(keys=change_keys(claim.job.job_id), args=args))
 
     # Everybody
 
@@ -151,7 +151,7 @@ class ChunkStore:
     @redis_errors()
     def expire_lease(self, job_id: str, number: int) -> bool:
         """Free a chunk whose lease ran out for another worker; False: it moved on in the meantime."""
-        reply: list[str] = self._expire(keys=job_keys(job_id), args=[number])
+        reply: list[str] = self._expire(keys=change_keys(job_id), args=[number])
         if reply[0] == "missing":
             self._redis.zrem("bs:leases", f"{job_id}/{number}")
         return reply[0] == "ok"

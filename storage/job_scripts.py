@@ -12,12 +12,24 @@ with PRELUDE, which keeps the indexes in step with the status. Keys, all in data
     bs:leases                 sorted set: id -> when the worker's lease ends
     bs:expiring               sorted set: id -> when the record and its objects are to be removed
     bs:deleted                sorted set: id -> when it was deleted, so that a late writer's objects are swept
+    bs:answer:{request}       what a change was answered, for a minute: redis-py repeats a script whose answer was lost
 """
 
 #: Events kept for a job; a late listener reads the story from there.
 EVENTS_KEPT = 10_000
 
+#: How long the answer of a change is kept, in seconds: longer than redis-py goes on repeating it.
+_ANSWER_SECONDS = 60
+
 PRELUDE = f"""
+if KEYS[5] then
+    local told = redis.call('GET', KEYS[5])
+    if told then return cjson.decode(told) end
+end
+local function answer(...)
+    if KEYS[5] then redis.call('SET', KEYS[5], cjson.encode({{...}}), 'EX', {_ANSWER_SECONDS}) end
+    return {{...}}
+end
 local job, events, chunks, done = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local clock = redis.call('TIME')
 local now = clock[1] + clock[2] / 1e6
@@ -79,7 +91,7 @@ move(status, ARGV[1])
 if ARGV[4] ~= '' then finish(ARGV[4]) end
 for i = 5, #ARGV, 2 do redis.call('HSET', job, ARGV[i], ARGV[i + 1]) end
 announce('type', ARGV[1])
-return {'ok', status}
+return answer('ok', status)
 """
 )
 
@@ -129,15 +141,15 @@ return {'ok', status}
 """
 )
 
-#: ARGV: token, attempts to take back (0 or 1). Returns ok | missing | conflict | fenced, and the status before.
+#: ARGV: token. The attempt does not count. Returns ok | missing | conflict | fenced, and the status before.
 RELEASE = (
     PRELUDE
     + """
 if status ~= 'processing' then return {'conflict', status} end
 if get('token') ~= ARGV[1] then return {'fenced', status} end
-redis.call('HINCRBY', job, 'attempts', -tonumber(ARGV[2]))
+redis.call('HINCRBY', job, 'attempts', -1)
 let_go(status)
-return {'ok', status}
+return answer('ok', status)
 """
 )
 
@@ -147,7 +159,7 @@ EXPIRE_LEASE = (
     + """
 if status ~= 'processing' or lease_left() > 0 then return {'conflict', status} end
 let_go(status)
-return {'ok', status}
+return answer('ok', status)
 """
 )
 

@@ -115,10 +115,9 @@ class JobStore:
             next_cursor=ids[limit - 1] if len(ids) > limit else None,
         )
 
-    def start(self, job_id: str, size: int) -> Job:
-        """The upload is whole, `size` bytes: the job waits for a worker."""
-        source = msgspec.structs.replace(self.get(job_id).source, size=size)
-        self._change(job_id, JobStatus.PENDING, only=JobStatus.AWAITING_UPLOAD, source=_dumps(source))
+    def start(self, job_id: str) -> Job:
+        """The upload is whole: the job waits for a worker."""
+        self._change(job_id, JobStatus.PENDING, only=JobStatus.AWAITING_UPLOAD)
         return self.get(job_id)
 
     def cancel(self, job_id: str) -> Job:
@@ -190,9 +189,9 @@ class JobStore:
         )
 
     @redis_errors()
-    def release(self, job_id: str, token: str, *, refund: bool) -> None:
-        """Hand a job back unfinished. `refund`: the attempt does not count, for its failure was not the recording's."""
-        outcome, status = _answer(self._release(keys=job_keys(job_id), args=[token, int(refund)]))
+    def release(self, job_id: str, token: str) -> None:
+        """Hand a job back unfinished. The attempt does not count: the recording was not to blame."""
+        outcome, status = _answer(self._release(keys=change_keys(job_id), args=[token]))
         if outcome != "ok":
             raise JobFenced(f"job {job_id} is {status or 'deleted'} and not this worker's")
 
@@ -206,7 +205,7 @@ class JobStore:
     @redis_errors()
     def expire_lease(self, job_id: str) -> bool:
         """Free a job whose lease ran out for another worker; False: it moved on in the meantime."""
-        outcome, _ = _answer(self._expire_lease(keys=job_keys(job_id)))
+        outcome, _ = _answer(self._expire_lease(keys=change_keys(job_id)))
         if outcome == "missing":
             self._redis.zrem("bs:leases", job_id)
         return outcome == "ok"
@@ -286,7 +285,7 @@ class JobStore:
         before = {only} if only else FOLLOWS[to]
         outcome, status = _answer(
             self._transition(
-                keys=job_keys(job_id),
+                keys=change_keys(job_id),
                 args=[
                     str(to),
                     f",{','.join(sorted(before))},",
@@ -348,6 +347,11 @@ def _events_key(job_id: str) -> str:
 def job_keys(job_id: str) -> list[str]:
     """What the scripts take as KEYS: record, events, chunks, finished chunks."""
     return [_job_key(job_id), _events_key(job_id), f"bs:chunks:{job_id}", f"bs:done:{job_id}"]
+
+
+def change_keys(job_id: str) -> list[str]:
+    """Those, and a key of this change's own: when redis-py repeats it, it gets its first answer from there."""
+    return [*job_keys(job_id), f"bs:answer:{secrets.token_hex(8)}"]
 
 
 def _answer(reply: list[str]) -> tuple[str, str | None]:

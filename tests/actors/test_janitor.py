@@ -102,7 +102,7 @@ class Overtaken(JobStore):
     def expired(self, limit: int = 100) -> list[str]:
         listed = super().expired(limit)
         started, deleted = sorted(listed)
-        self.start(started, size=1)
+        self.start(started)
         self.delete(deleted)
         return listed
 

@@ -83,7 +83,7 @@ def test_a_frozen_worker_of_a_chunk_that_wakes_up_changes_nothing(chunks: ChunkS
         lambda: chunks.beat(frozen, 60),
         lambda: chunks.finish(frozen, 2),
         lambda: chunks.fail(frozen, "internal_error", "late"),
-        lambda: chunks.release(frozen, refund=True),
+        lambda: chunks.release(frozen),
     ):
         with pytest.raises(JobFenced):
             write()
