@@ -42,17 +42,34 @@ class Running:
         Raises:
             PartFailed: it ended, or it did not answer in time.
         """
-        self.part.directory.mkdir(parents=True, exist_ok=True)
-        with self.log_path.open("ab") as log:
-            self._process = _spawn(self.part, log)
+        process = self.launch()
         deadline = time.monotonic() + timeout_seconds
-        while not self._ready():
-            if self._process.poll() is not None:
-                raise PartFailed(f"{self.part.name} ended with {self._process.returncode}: {self._last_lines()}")
+        while not self.ready():
+            if process.poll() is not None:
+                raise PartFailed(f"{self.part.name} ended with {process.returncode}: {self._last_lines()}")
             if time.monotonic() > deadline:
                 self.kill()
                 raise PartFailed(f"{self.part.name} did not answer in {timeout_seconds:.0f} s: {self._last_lines()}")
             time.sleep(0.02)
+
+    def launch(self) -> "subprocess.Popen[bytes]":
+        """Start it and return at once."""
+        self.part.directory.mkdir(parents=True, exist_ok=True)
+        with self.log_path.open("ab") as log:
+            self._process = _spawn(self.part, log)
+        return self._process
+
+    def ready(self) -> bool:
+        """Whether it can be used now."""
+        return self._ready()
+
+    def ended(self) -> bool:
+        """Whether its process is gone, by whatever cause."""
+        return self._process is None or self._process.poll() is not None
+
+    def terminate(self) -> None:
+        """Ask it to end (SIGTERM) and return at once."""
+        os.kill(self.pid, signal.SIGTERM)
 
     def stop(self, timeout_seconds: float = 35) -> None:
         """Ask it to end (SIGTERM) and wait; kill it when that takes too long. Not running is fine."""
