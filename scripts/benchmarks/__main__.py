@@ -9,7 +9,21 @@ from pathlib import Path
 
 import msgspec
 
-from scripts.benchmarks import overhead, poll, throughput, upload
+from deploy.embedded.running import PartFailed
+from scripts.benchmarks import (
+    clip,
+    fair,
+    long,
+    many,
+    overhead,
+    poll,
+    quality,
+    recover,
+    scale,
+    speed,
+    throughput,
+    upload,
+)
 from scripts.benchmarks.benchmark import Bench, Benchmark, BenchmarkFailed, Target
 from storage.errors import StorageError
 
@@ -30,6 +44,49 @@ BENCHMARKS: dict[str, Benchmark] = {
         {"over_raw": Target(least=0.95)},
     ),
     "poll": Benchmark("status requests a second with a busy worker, and their p99", poll.run),
+    "long": Benchmark(
+        "a worker's peak memory for 180 min over that for 5 min; time from start to the first segment of 60 min",
+        long.run,
+        {"memory_ratio": Target(most=1.10), "first_segment_seconds": Target(most=2)},
+    ),
+    "speed": Benchmark(
+        "audio seconds a second for 60 min of many kinds of speech, over faster-whisper's own defaults; word errors",
+        speed.run,
+        {
+            "over_defaults": Target(least=2.3),
+            "over_defaults_same_allocator": Target(least=2.0),
+            "over_batched": Target(least=1.1),
+            "wer_points_over_defaults": Target(most=0.5),
+        },
+    ),
+    "clip": Benchmark(
+        "time of a 3 s clip on a warm worker, over faster-whisper's own defaults",
+        clip.run,
+        {"over_raw": Target(most=0.7)},
+    ),
+    "many": Benchmark(
+        "100 clips of 2 to 5 s at once, over faster-whisper's own defaults in a loop on the same cores",
+        many.run,
+        {"over_raw": Target(least=3)},
+    ),
+    "scale": Benchmark(
+        "what a second worker of one thread gains on 60 min, over what a second bare engine gains",
+        scale.run,
+        {"efficiency": Target(least=0.95)},
+    ),
+    "fair": Benchmark(
+        "the wait of a short clip behind a 60 min recording, one worker", fair.run, {"wait_chunks": Target(most=1)}
+    ),
+    "quality": Benchmark(
+        "text invented on silence and noise, word errors a language with both engines, repeated phrases",
+        quality.run,
+        {"words_from_silence_and_noise": Target(most=0), "repeats": Target(most=0)},
+    ),
+    "recover": Benchmark(
+        "from the kill -9 of a worker to the restart of what it had in work",
+        recover.run,
+        {"seconds": Target(most=20), "seconds_restarted": Target(most=20)},
+    ),
 }
 
 
@@ -39,6 +96,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write {name: {figure: value}} here")
     parser.add_argument("--rounds", type=int, default=3, help="how often both sides are measured (default: 3)")
     parser.add_argument("--quick", action="store_true", help="the smallest sizes: only shows that it works")
+    parser.add_argument("--tried", action="store_true", help="speed: other settings too, as a table to choose by")
     parser.add_argument("--list", action="store_true", help="say what each measures, and its targets")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(BENCHMARKS):
@@ -49,14 +107,17 @@ def main() -> int:
             targets = ", ".join(f"{figure} {target}" for figure, target in benchmark.targets.items())
             print(f"{name:12} {benchmark.what} {f'({targets})' if targets else ''}")
         return 0
-    measured, failed = measure(chosen, 1 if arguments.quick else arguments.rounds, arguments.quick)
+    rounds = 1 if arguments.quick else arguments.rounds
+    measured, failed = measure(chosen, rounds, quick=arguments.quick, tried=arguments.tried)
     print_table(measured)
     if arguments.json is not None:
         arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(measured)) + b"\n")
     return 1 if failed else 0
 
 
-def measure(chosen: dict[str, Benchmark], rounds: int, quick: bool) -> tuple[dict[str, dict[str, float]], list[str]]:
+def measure(
+    chosen: dict[str, Benchmark], rounds: int, *, quick: bool, tried: bool
+) -> tuple[dict[str, dict[str, float]], list[str]]:
     """The figures of those that could be measured, and the names of those that could not."""
     measured: dict[str, dict[str, float]] = {}
     failed: list[str] = []
@@ -66,8 +127,8 @@ def measure(chosen: dict[str, Benchmark], rounds: int, quick: bool) -> tuple[dic
         began = time.monotonic()
         with tempfile.TemporaryDirectory(prefix=f"bench-{name}-", ignore_cleanup_errors=True) as folder:
             try:
-                figures = benchmark.run(Bench(folder=Path(folder), rounds=rounds, quick=quick))
-            except (BenchmarkFailed, StorageError) as error:
+                figures = benchmark.run(Bench(folder=Path(folder), rounds=rounds, quick=quick, tried=tried))
+            except (BenchmarkFailed, PartFailed, StorageError) as error:
                 print(f"    ✗ {error}", flush=True)
                 failed.append(name)
                 continue

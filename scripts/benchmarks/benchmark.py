@@ -19,6 +19,8 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     folder: Path
     #: How often both sides are measured, in turns; figures are medians.
     rounds: int
+    #: Measure other settings too, where a benchmark has some: a table to choose by.
+    tried: bool = False
     #: The smallest sizes: shows that the benchmark works, its figures mean nothing.
     quick: bool
 

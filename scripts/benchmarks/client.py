@@ -90,6 +90,36 @@ def post_form(client: Client, path: str, content: "Content", **fields: str) -> A
     return client.send("POST", path, _chained(head.encode(), content, tail.encode()), headers)
 
 
+def submit(client: Client, content: "Content", **fields: str) -> str:
+    """The id of a job that was accepted."""
+    return str(post_form(client, "/api/v1/transcribe-async", content, **fields).expect(202).json()["job_id"])
+
+
+def timed(client: Client, content: "Content", **fields: str) -> tuple[float, dict[str, Any]]:
+    """Seconds from the request to the completed job, and the job."""
+    began = time.perf_counter()
+    job = wait_final(client, submit(client, content, **fields))
+    return time.perf_counter() - began, job
+
+
+def upload(client: Client, content: "Content", **options: str) -> str:
+    """The id of a job that is put into the store with a presigned link and not started yet."""
+    source = {"type": "upload", "filename": content.filename, "size": content.size}
+    asked = json.dumps({"source": source, **options}).encode()
+    headers = {"Content-Type": "application/json", "Content-Length": str(len(asked))}
+    job = client.send("POST", "/api/v1/jobs", [asked], headers).expect(201).json()
+    links = [job["upload"]] if "url" in job["upload"] else job["upload"]["parts"]
+    blocks = content.block[: content.size]
+    at = 0
+    for link in links:
+        part = Content(link.get("size", content.size), blocks[at:])
+        at += part.size
+        address = urlsplit(link["url"])
+        told = {"Content-Length": str(part.size), **link.get("headers", {})}
+        Client(link["url"]).send("PUT", f"{address.path}?{address.query}", part.blocks(), told).expect(200)
+    return str(job["job_id"])
+
+
 class Content(msgspec.Struct, frozen=True):
     """A file to send: so many bytes out of a block that is repeated, or all of a short one."""
 
@@ -112,7 +142,7 @@ class Content(msgspec.Struct, frozen=True):
                 yield piece  # type: ignore[misc]  # a socket sends a memoryview as it does bytes
 
 
-def wait_final(client: Client, job_id: str, timeout_seconds: float = 900) -> dict[str, Any]:
+def wait_final(client: Client, job_id: str, timeout_seconds: float = 3600) -> dict[str, Any]:
     """The job, once completed.
 
     Raises:

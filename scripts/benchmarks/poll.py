@@ -6,12 +6,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
-import psutil
-
 from scripts.benchmarks.benchmark import Bench, BenchmarkFailed, listed, median_of
 from scripts.benchmarks.client import Client, Content, post_form
-from scripts.benchmarks.running import RunningStack, running_stack
-from scripts.benchmarks.speech import recordings
+from scripts.benchmarks.running import RunningStack, running_stack, wait_until_idle
+from scripts.benchmarks.speech import polyglot
 
 #: Each asks again as soon as it has its answer.
 _CLIENTS = 8
@@ -21,7 +19,7 @@ _START_SECONDS = 180
 def run(bench: Bench) -> dict[str, float]:
     seconds, rounds = (0.5, 1) if bench.quick else (5.0, bench.rounds)
     # Long enough to outlast the polling; whether it did is checked.
-    (recording,) = recordings(bench.folder, [300.0 if bench.quick else 900.0])
+    (recording,) = polyglot(bench.folder, [300.0 if bench.quick else 900.0])
     with running_stack(bench.folder / "stack") as stack:
         client = Client(stack.plan.api)
         job_id = post_form(client, "/api/v1/transcribe-async", Content.of(recording)).expect(202).json()["job_id"]
@@ -32,7 +30,7 @@ def run(bench: Bench) -> dict[str, float]:
         if status != "processing":
             raise BenchmarkFailed(f"the worker was not busy to the end: the job is {status}")
         client.send("POST", f"/api/v1/jobs/{job_id}/cancel").expect(200)
-        _wait_until_idle(stack)
+        wait_until_idle(stack.worker)
         idle = [_poll(stack, job_id, seconds) for _ in range(rounds)]
     per_second = [len(times) / seconds for times in busy]
     p99 = [_percentile(times, 99) for times in busy]
@@ -98,17 +96,6 @@ def _wait_until_processing(client: Client, job_id: str) -> None:
         if job["status"] not in ("pending", "processing") or time.monotonic() > deadline:
             raise BenchmarkFailed(f"the job that keeps the worker busy is {job['status']}: {job.get('error')}")
         time.sleep(0.05)
-
-
-def _wait_until_idle(stack: RunningStack) -> None:
-    """A cancel takes effect between segments: wait until the worker has computed nothing for a moment."""
-    assert stack.worker is not None
-    deadline = time.monotonic() + _START_SECONDS
-    worker = psutil.Process(stack.worker.pid)
-    worker.cpu_percent()
-    while worker.cpu_percent(0.3) > 20:
-        if time.monotonic() > deadline:
-            raise BenchmarkFailed("the worker goes on with a cancelled job")
 
 
 def _percentile(seconds: list[float], percent: int) -> float:

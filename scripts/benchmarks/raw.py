@@ -1,22 +1,26 @@
-"""faster-whisper alone: a process with the worker's environment, settings and model, and a loop over files.
+"""faster-whisper alone, or our engine alone, in a process of its own: no queue, no store, a loop over files.
 
-`python -m scripts.benchmarks.raw` reads a list of paths from each line of its input, transcribes them one after the
-other and answers with the seconds that it took.
+`python -m scripts.benchmarks.raw` reads requests, one a line, from its input, transcribes the files they name one after
+the other and answers with what was heard and the seconds that it took. One model, loaded when it is first needed.
 """
 
-import json
 import os
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
+from typing import Any, Literal, TypeVar
 
+import msgspec
+import numpy as np
 import psutil
-from faster_whisper import WhisperModel
+from faster_whisper import BatchedInferencePipeline, WhisperModel
 
+from actors.audio import decode
 from actors.engine import VAD, Engine, arguments
 from actors.settings import ActorSettings
 from deploy.environment import ROOT
@@ -27,57 +31,105 @@ from storage.job import Options
 from storage.model_store import ModelStore
 from storage.settings import StorageSettings, read_settings
 
+#: as the worker: faster-whisper, told what the sequential engine tells it. defaults: `WhisperModel.transcribe` and
+#: nothing else. batched: `BatchedInferencePipeline.transcribe` and nothing else. engine: the worker's engine, alone.
+How = Literal["as the worker", "defaults", "batched", "engine"]
+
+Answer = TypeVar("Answer", bound=msgspec.Struct)
+
 #: Variables that change how fast the same code is.
 _ALLOCATOR_AND_THREADS = re.compile(r"MALLOC_|GLIBC_TUNABLES|LD_PRELOAD|OMP_|MKL_|CT2_")
+
+
+class Request(msgspec.Struct, frozen=True):
+    paths: list[str]
+    how: How
+    #: None: detect.
+    language: str | None
+
+
+class Spoken(msgspec.Struct, frozen=True):
+    """A segment: times in seconds."""
+
+    start: float
+    end: float
+    text: str
+
+
+class Heard(msgspec.Struct, frozen=True):
+    #: From the first file's first byte to the last one's last segment.
+    seconds: float
+    #: A list a file.
+    segments: list[list[Spoken]]
+
+    def text(self, number: int = 0) -> str:
+        return "".join(segment.text for segment in self.segments[number])
+
+
+class Greeting(msgspec.Struct, frozen=True):
+    #: What the process computes with.
+    sentence: str
 
 
 class RawEngine:
     """The process, from outside."""
 
-    def __init__(self, process: "subprocess.Popen[str]", stack: RunningStack, log: Path) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", stack: RunningStack, log: Path) -> None:
         self._process = process
         self._stack = stack
         self._log = log
-        self._sentence: str = self._answer()["sentence"]
+        self._sentence = self._answer(Greeting).sentence
+
+    def hear(self, paths: Iterable[Path], how: How, language: str | None = "en") -> Heard:
+        """
+        Raises:
+            BenchmarkFailed: the process ended.
+        """
+        assert self._process.stdin is not None
+        request = Request([str(path) for path in paths], how, language)
+        self._process.stdin.write(msgspec.json.encode(request) + b"\n")
+        self._process.stdin.flush()
+        return self._answer(Heard)
 
     def seconds(self, paths: list[Path]) -> float:
-        """From the first file's first byte to the last one's last segment."""
-        assert self._process.stdin is not None
-        print(json.dumps([str(path) for path in paths]), file=self._process.stdin, flush=True)
-        return float(self._answer()["seconds"])
+        """As the worker does it, the language to be detected."""
+        return self.hear(paths, "as the worker", None).seconds
 
     def compared(self) -> str:
         """What both sides compute with, read from each."""
-        assert self._stack.worker is not None
         found = re.findall(r'event="engine checked" sentence="([^"]*)"', self._stack.worker.log_path.read_text())
-        worker = f"{found[-1] if found else 'unknown'}; {_variables(self._stack.worker.pid)}"
-        raw = f"{self._sentence}; {_variables(self._process.pid)}"
+        worker = f"{found[-1] if found else 'unknown'}; {_described(speed_variables(self._stack.worker.pid))}"
+        raw = f"{self._sentence}; {_described(speed_variables(self._process.pid))}"
         return f"both: {raw}" if worker == raw else f"worker: {worker} | raw: {raw}"
 
-    def _answer(self) -> dict[str, str]:
+    def _answer(self, kind: type[Answer]) -> Answer:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             said = " | ".join(self._log.read_text(errors="replace").splitlines()[-5:])
-            raise BenchmarkFailed(f"raw faster-whisper ended with {self._process.wait()}: {said}")
-        answer: dict[str, str] = json.loads(line)
-        return answer
+            raise BenchmarkFailed(f"the raw engine ended with {self._process.wait()}: {said}")
+        return msgspec.json.decode(line, type=kind)
 
 
 @contextmanager
-def raw_engine(stack: RunningStack) -> Iterator[RawEngine]:
-    """Ready: its model is loaded. It takes no time while it is not asked."""
-    assert stack.worker is not None
+def raw_engine(stack: RunningStack, *, own_allocator: bool = False) -> Iterator[RawEngine]:
+    """In the worker's environment; with `own_allocator` without what the worker sets for its speed.
+
+    It takes no time while it is not asked.
+    """
+    env = {**os.environ, **stack.worker.part.env}
+    if own_allocator:
+        env = {name: value for name, value in env.items() if not _ALLOCATOR_AND_THREADS.match(name)}
+        env |= {name: value for name, value in os.environ.items() if _ALLOCATOR_AND_THREADS.match(name)}
     log = stack.plan.logs / "raw.log"
-    with log.open("w") as errors:
+    with log.open("a") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "scripts.benchmarks.raw"],
             cwd=ROOT,
-            env={**os.environ, **stack.worker.part.env},
+            env=env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            text=True,
         )
     try:
         yield RawEngine(process, stack, log)
@@ -86,33 +138,85 @@ def raw_engine(stack: RunningStack) -> Iterator[RawEngine]:
         process.wait()
 
 
+def speed_variables(pid: int) -> Mapping[str, str]:
+    """The variables of a process that change how fast it computes."""
+    environment = psutil.Process(pid).environ()
+    return {name: value for name, value in environment.items() if _ALLOCATOR_AND_THREADS.match(name)}
+
+
+def same_allocator(stack: RunningStack) -> bool:
+    """Whether the worker runs with the variables of this process, so that there is nothing to tell apart."""
+    return speed_variables(stack.worker.pid) == speed_variables(os.getpid())
+
+
+def _described(variables: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in sorted(variables.items())) or "allocator as it comes"
+
+
+# Inside the process
+
+
+class Models:
+    """What can be asked for, by how it is asked."""
+
+    def __init__(self, storage: StorageSettings, settings: ActorSettings) -> None:
+        self._settings = settings
+        self._options = Options(model=storage.default_model)
+        self._path = ModelStore(storage, None).path
+        self.engine = Engine(settings, self._path)
+        self._ways: dict[How, Callable[[str, str | None], Iterable[Any]]] = {
+            "as the worker": self._as_the_worker,
+            "defaults": lambda path, language: self._model.transcribe(path, language=language)[0],
+            "batched": lambda path, language: self._batched.transcribe(path, language=language)[0],
+            "engine": self._by_the_engine,
+        }
+
+    def hear(self, path: str, request: Request) -> list[Spoken]:
+        found = self._ways[request.how](path, request.language)
+        return [Spoken(float(segment.start), float(segment.end), segment.text) for segment in found]
+
+    @cached_property
+    def _model(self) -> WhisperModel:
+        """On the worker's device, in its precision, on as many cores."""
+        return WhisperModel(
+            str(self._path(self._options.model)),
+            device=self.engine.device,
+            compute_type=self.engine.compute_type,
+            cpu_threads=self.engine.threads,
+            local_files_only=True,
+        )
+
+    @cached_property
+    def _batched(self) -> BatchedInferencePipeline:
+        return BatchedInferencePipeline(self._model)
+
+    def _as_the_worker(self, path: str, language: str | None) -> Iterable[Any]:
+        told = {**arguments(self._settings, self._options), "vad_filter": True, "vad_parameters": VAD}
+        segments: Iterable[Any] = self._model.transcribe(path, language=language, **told)[0]
+        return segments
+
+    def _by_the_engine(self, path: str, language: str | None) -> Iterable[Any]:
+        with Path(path).open("rb") as file:
+            samples = np.concatenate(list(decode(file)))
+        options = msgspec.structs.replace(self._options, language=language)
+        return self.engine.transcribe(samples, options).segments
+
+
 def main() -> None:
     # To standard error: the answers go to standard output.
     logs.configure()
-    storage, settings = read_settings(StorageSettings), read_settings(ActorSettings)
-    options = Options(model=storage.default_model)
-    engine = Engine(settings, ModelStore(storage, None).path)
-    model = WhisperModel(
-        str(ModelStore(storage, None).path(options.model)),
-        device=engine.device,
-        compute_type=engine.compute_type,
-        cpu_threads=engine.threads,
-        local_files_only=True,
-    )
-    told = {**arguments(settings, options), "vad_filter": options.vad_filter, "vad_parameters": VAD}
-    print(json.dumps({"sentence": engine.self_check()}), flush=True)
-    for line in sys.stdin:
+    models = Models(read_settings(StorageSettings), read_settings(ActorSettings))
+    _say(Greeting(models.engine.self_check()))
+    for line in sys.stdin.buffer:
+        request = msgspec.json.decode(line, type=Request)
         began = time.perf_counter()
-        for path in json.loads(line):
-            segments, _ = model.transcribe(path, language=options.language, **told)
-            for _ in segments:
-                pass
-        print(json.dumps({"seconds": time.perf_counter() - began}), flush=True)
+        heard = [models.hear(path, request) for path in request.paths]
+        _say(Heard(time.perf_counter() - began, heard))
 
 
-def _variables(pid: int) -> str:
-    named = {name: value for name, value in psutil.Process(pid).environ().items() if _ALLOCATOR_AND_THREADS.match(name)}
-    return ", ".join(f"{name}={value}" for name, value in sorted(named.items())) or "allocator as it comes"
+def _say(answer: msgspec.Struct) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
+    sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":

@@ -74,12 +74,12 @@ class Recording(msgspec.Struct, frozen=True):
         return len(self.samples) / SAMPLE_RATE
 
 
-def fetch(folder: Path) -> Path | None:
+def fetch(folder: Path, *, download: bool = True) -> Path | None:
     """Unpack the Debian packages under a folder, once. None where there is no apt-get or no package index."""
     done = folder / "complete"
     if done.exists():
         return folder
-    if not (shutil.which("apt-get") and shutil.which("dpkg")):
+    if not (download and shutil.which("apt-get") and shutil.which("dpkg")):
         return None
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as work:

@@ -6,15 +6,15 @@ from scripts.benchmarks.benchmark import Bench, in_turns, median_of, ratio_of
 from scripts.benchmarks.client import Client, Content, post_form, wait_final
 from scripts.benchmarks.raw import raw_engine
 from scripts.benchmarks.running import running_stack
-from scripts.benchmarks.speech import recordings
+from scripts.benchmarks.speech import polyglot
 
 _LENGTHS = [45.0, 75.0, 52.0, 61.0, 68.0, 48.0, 71.0, 57.0]
 
 
 def run(bench: Bench) -> dict[str, float]:
-    paths = recordings(bench.folder, [6.0, 9.0] if bench.quick else _LENGTHS)
+    paths = polyglot(bench.folder, [6.0, 9.0] if bench.quick else _LENGTHS)
     contents = [Content.of(path) for path in paths]
-    with running_stack(bench.folder / "stack") as stack, raw_engine(stack) as raw:
+    with running_stack(bench.folder / "stack", {"ENGINE": "sequential"}) as stack, raw_engine(stack) as raw:
         client = Client(stack.plan.api)
         durations: list[float] = []
 

@@ -21,7 +21,7 @@ def run(bench: Bench) -> dict[str, float]:
     large, small = (32 * 2**20, 2 * 2**20) if bench.quick else (2**30, 64 * 2**20)
     _check_disk(bench, large, small)
     # No worker: it would read what was uploaded while the next one is measured.
-    with running_stack(bench.folder, worker=False) as stack:
+    with running_stack(bench.folder, workers=0) as stack:
         client = Client(stack.plan.api)
         _upload(stack, client, 64 * 1024)
         with Watch(stack.api.pid, stack.temporary) as watch:
