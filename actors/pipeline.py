@@ -13,7 +13,6 @@ change of the record to completed is the commit point and comes last.
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 
 import msgspec
 import numpy as np
@@ -26,6 +25,7 @@ from actors.errors import ActorError
 from actors.lease import Lease, Stopping
 from actors.settings import ActorSettings
 from actors.voice import VoiceActivity
+from storage.chunk_result import ChunkResult, store_result, stored_result
 from storage.chunk_store import Chunk, ChunkClaim, ChunkStore
 from storage.errors import (
     BucketMissing,
@@ -41,7 +41,7 @@ from storage.errors import (
 )
 from storage.job import Job, JobStatus, Options
 from storage.job_store import Claim, JobStore
-from storage.keys import chunk_key, chunk_result_key, result_key
+from storage.keys import chunk_key, job_key, result_key
 from storage.object_store import ObjectStore
 from storage.range_reader import RangeReader
 from storage.removal import remove_objects
@@ -204,24 +204,33 @@ class Pipeline:
         self._write(claim, transcript, warnings)
 
     def _chunk(self, claim: ChunkClaim, lease: Lease) -> None:
+        """Transcribe a chunk, unless its result is stored: by a worker that died then, or before Redis was lost."""
         job, chunk = claim.job, claim.chunk
-        with self._objects.open(chunk_key(job.job_id, chunk.number)) as recording:
-            samples = np.concatenate(list(audio.decode(recording)))
-        options = msgspec.structs.replace(job.options, language=job.language)
-        segments = self._segments(samples, chunk.start, chunk.channel, options, lease)
-        with suppress(ObjectExists):
-            self._objects.put(
-                chunk_result_key(job.job_id, chunk.number),
-                msgspec.json.encode(segments),
-                "application/json",
-                if_absent=True,
-            )
+        result = stored_result(job.job_id, chunk, self._objects)
+        adopted = result is not None and result.options == self._chunk_options(job)
+        if not adopted:
+            self._result(job, chunk, lease)
         last, ready = self._chunks.finish(claim, self._parallel())
-        log.info("chunk finished", job_id=job.job_id, chunk=chunk.number, segments=len(segments))
+        log.info("chunk finished", job_id=job.job_id, chunk=chunk.number, adopted=adopted)
         for number in ready:
             self._send_chunk(job, number)
         if last:
             self._send_job(job)
+
+    def _result(self, job: Job, chunk: Chunk, lease: Lease) -> ChunkResult:
+        """Transcribe a chunk and store what is said in it."""
+        with self._objects.open(chunk_key(job.job_id, chunk.number)) as recording:
+            samples = np.concatenate(list(audio.decode(recording)))
+        options = self._chunk_options(job)
+        segments = self._segments(samples, chunk.start, chunk.channel, options, lease)
+        result = ChunkResult(chunk, options, segments)
+        store_result(job.job_id, result, self._objects)
+        return result
+
+    def _chunk_options(self, job: Job) -> Options:
+        """With what was found or is the worker's choice filled in: a result that was made otherwise is not taken."""
+        engine = job.options.engine or self._settings.engine
+        return msgspec.structs.replace(job.options, language=job.language, engine=engine)
 
     def _segments(
         self,
@@ -252,8 +261,9 @@ class Pipeline:
             found = []
             for chunk in chunks:
                 lease.check()
-                result = self._objects.get(chunk_result_key(job.job_id, chunk.number))
-                found.append(msgspec.json.decode(result, type=list[Segment]))
+                # It is missing only where a worker of an earlier cut, frozen since then, has put its own there.
+                result = stored_result(job.job_id, chunk, self._objects) or self._result(job, chunk, lease)
+                found.append(result.segments)
             language, probability = job.language or "en", job.language_probability or 0.0
             transcript = self._transcript(job, language, probability, job.duration or 0.0, merged(found))
         self._write(claim, transcript, job.warnings)
@@ -364,11 +374,18 @@ class Pipeline:
         try:
             status = self._jobs.get(job_id).status
         except JobMissing:
-            remove_objects(job_id, self._objects)
+            self._remove_if_deleted(job_id)
             return
         if status in (JobStatus.CANCELLED, JobStatus.FAILED):
             self._objects.delete_prefix(f"transcripts/{job_id}/")
             self._objects.delete_prefix(f"chunks/{job_id}/")
+
+    def _remove_if_deleted(self, job_id: str) -> None:
+        """A deleted job's options went first, its record last: where they lie, Redis was lost and not the job."""
+        try:
+            self._objects.head(job_key(job_id))
+        except ObjectMissing:
+            remove_objects(job_id, self._objects)
 
 
 def _shifted(segment: Segment, start: float, channel: int | None) -> Segment:

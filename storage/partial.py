@@ -4,6 +4,7 @@ from itertools import takewhile
 
 import msgspec
 
+from storage.chunk_result import ChunkResult
 from storage.chunk_store import ChunkStore
 from storage.keys import chunk_result_key
 from storage.object_store import ObjectStore
@@ -19,5 +20,6 @@ def partial_segments(job_id: str, chunks: ChunkStore, objects: ObjectStore) -> l
     done = chunks.done(job_id)
     numbers = takewhile(done.__contains__, range(len(done)))
     return merged(
-        msgspec.json.decode(objects.get(chunk_result_key(job_id, number)), type=list[Segment]) for number in numbers
+        msgspec.json.decode(objects.get(chunk_result_key(job_id, number)), type=ChunkResult).segments
+        for number in numbers
     )
