@@ -2,11 +2,14 @@
 
 import threading
 import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import dramatiq
 import redis
-from dramatiq.brokers.redis import RedisBroker
+from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
+from dramatiq.errors import ConnectionClosed
 from dramatiq.middleware import CurrentMessage, Retries
 
 from storage.job import Priority
@@ -19,6 +22,21 @@ _ORDER = list(QUEUES.values())
 
 #: How often a message is tried again while the store or the queue fails: with backoff from 1 to 60 s, about 45 minutes.
 MAX_RETRIES = 50
+
+#: How often a broker looks for messages that Redis holds for it and that it knows nothing of.
+_LOOK_SECONDS = 5.0
+#: A delayed message is put back into its queue by the worker that has it in memory. One that is later than this is not.
+_OVERDUE_MILLISECONDS = 10_000
+
+
+class SafeConsumer(_RedisConsumer):
+    """Dramatiq's thread for a queue ends for good when putting messages back fails: here it sees a lost connection."""
+
+    def requeue(self, messages: Iterable[Any]) -> None:
+        try:
+            super().requeue(messages)  # type: ignore[no-untyped-call]
+        except redis.RedisError as error:
+            raise ConnectionClosed(error) from None
 
 
 class SafeRetries(Retries):
@@ -48,43 +66,81 @@ class OrderedBroker(RedisBroker):
     Dramatiq's consumers fetch from each queue on their own: a busy worker would hold messages of one queue while
     another worker is idle, and low priority would go before high. Here all queues of a worker share its free threads,
     and a queue gives nothing while one of higher priority has messages.
+
+    Redis keeps the ids of the messages that it gave to a broker until they are acknowledged or the broker is dead.
+    Those whose answer was lost on the way, and delayed ones that Dramatiq drops from memory when a connection breaks,
+    would lie there for as long as the worker lives. So what this broker does not know of goes back into its queue.
     """
 
     def __init__(self, threads: int, **options: Any) -> None:
         super().__init__(**options)  # type: ignore[no-untyped-call]
-        self._free = threads
+        self._threads = threads
+        #: Queue → ids of the messages in this broker's hands.
+        self._held: dict[str, set[str]] = defaultdict(set)
+        self._look_at: dict[str, float] = defaultdict(float)
         self._counting = threading.Lock()
 
-    def do_fetch(self, queue_name: str, wanted: int) -> list[bytes]:
+    @property
+    def consumer_class(self) -> type[SafeConsumer]:
+        return SafeConsumer
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Any:
+        """A queue's messages, from the beginning or after a connection broke."""
         if queue_name not in _ORDER:
-            return list(self._command("fetch", queue_name, wanted))
+            # With its connection Dramatiq drops the delayed messages that wait in memory.
+            self._held.pop(queue_name, None)
+        self._look_at.pop(queue_name, None)
+        return super().consume(queue_name, prefetch, timeout)
+
+    def do_fetch(self, queue_name: str, wanted: int) -> list[bytes]:
         with self._counting:
-            higher = _ORDER[: _ORDER.index(queue_name)]
-            if self._free == 0 or any(self.client.llen(f"{self.namespace}:{name}") for name in higher):
-                return []
-            fetched = list(self._command("fetch", queue_name, min(wanted, self._free)))
-            self._free -= len(fetched)
+            self._put_back_unknown(queue_name)
+            if queue_name in _ORDER:
+                free = self._threads - sum(len(self._held[name]) for name in _ORDER)
+                higher = _ORDER[: _ORDER.index(queue_name)]
+                if free <= 0 or any(self.client.llen(f"{self.namespace}:{name}") for name in higher):
+                    return []
+                wanted = min(wanted, free)
+            # An id that was in the queue twice has no message any more once the first was acknowledged.
+            fetched = [data for data in self._command("fetch", queue_name, wanted) if data is not None]
+            self._held[queue_name].update(map(_redis_id, fetched))
             return fetched
 
     def do_ack(self, queue_name: str, message_id: str) -> None:
         self._command("ack", queue_name, message_id)
-        self._give_back(queue_name, 1)
+        self._let_go(queue_name, [message_id])
 
     def do_nack(self, queue_name: str, message_id: str) -> None:
         self._command("nack", queue_name, message_id)
-        self._give_back(queue_name, 1)
+        self._let_go(queue_name, [message_id])
 
     def do_requeue(self, queue_name: str, *message_ids: str) -> None:
         self._command("requeue", queue_name, *message_ids)
-        self._give_back(queue_name, len(message_ids))
+        self._let_go(queue_name, message_ids)
 
     def _command(self, name: str, *args: str | int) -> Any:
-        return self._dispatch(name)(*args)  # type: ignore[no-untyped-call]
+        try:
+            return self._dispatch(name)(*args)  # type: ignore[no-untyped-call]
+        except redis.ConnectionError:
+            raise
+        except redis.RedisError as error:
+            # Dramatiq waits for a connection to come back, but gives up a message for any other trouble: a Redis that
+            # hangs, or whose disk is full.
+            raise redis.ConnectionError(str(error)) from error
 
-    def _give_back(self, queue_name: str, messages: int) -> None:
-        if queue_name in _ORDER:
-            with self._counting:
-                self._free += messages
+    def _let_go(self, queue_name: str, message_ids: Sequence[str]) -> None:
+        with self._counting:
+            self._held[queue_name].difference_update(message_ids)
+
+    def _put_back_unknown(self, queue_name: str) -> None:
+        """Only the thread that fetches from this queue comes here, so nothing is on its way to it."""
+        if time.monotonic() < self._look_at[queue_name]:
+            return
+        given: Any = self.client.smembers(f"{self.namespace}:__acks__.{self.broker_id}.{queue_name}")
+        unknown = {message_id.decode() for message_id in given} - self._held[queue_name]
+        if unknown:
+            self._command("requeue", queue_name, *unknown)
+        self._look_at[queue_name] = time.monotonic() + _LOOK_SECONDS
 
 
 def make_broker(settings: StorageSettings, threads: int = 1) -> RedisBroker:
@@ -114,13 +170,25 @@ def queue_depths(broker: RedisBroker) -> dict[str, int]:
 
 @redis_errors()
 def queued(broker: RedisBroker) -> set[tuple[str | int, ...]]:
-    """What has a message, waiting, in work, or delayed for a retry: (job id,) and (job id, chunk number)."""
-    return {
-        tuple(dramatiq.Message.decode(data).args)
-        for name in _ORDER
-        for key in _message_keys(broker, name)
-        for _, data in broker.client.hscan_iter(key, count=1000)
-    }
+    """What a worker will be given, now or when its delay is over: (job id,) and (job id, chunk number).
+
+    A message that was given to a worker does not count: what is in work is known by its lease, and without a lease the
+    worker may be dead.
+    """
+    found = set()
+    overdue = time.time() * 1000 - _OVERDUE_MILLISECONDS
+    for name in _ORDER:
+        waiting = set(broker.client.lrange(f"{broker.namespace}:{name}", 0, -1))
+        for key in _message_keys(broker, name):
+            for message_id, data in broker.client.hscan_iter(key, count=1000):
+                message = dramatiq.Message.decode(data)
+                if message_id in waiting or message.options.get("eta", 0) > overdue:
+                    found.add(tuple(message.args))
+    return found
+
+
+def _redis_id(data: bytes) -> str:
+    return str(dramatiq.Message.decode(data).options["redis_message_id"])
 
 
 def _message_keys(broker: RedisBroker, queue_name: str) -> list[str]:

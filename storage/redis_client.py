@@ -15,21 +15,24 @@ from storage.settings import StorageSettings
 #: Databases: the queue's own, so that Dramatiq's maintenance does not walk over the jobs.
 QUEUE_DATABASE, JOBS_DATABASE = 0, 1
 
-#: Three quick tries bridge a dropped connection; a longer outage is the caller's to answer.
+#: Three quick tries bridge a dropped connection; a longer outage is the caller's to answer. A Redis that hangs is asked
+#: once: each try would take the whole time-out, and when it wakes up it does all of them.
 _BACKOFF = ExponentialBackoff(cap=1.0, base=0.05)
+_TRIES = 3
+_DROPPED = (redis.ConnectionError,)
 _CONNECTION: dict[str, Any] = {"socket_connect_timeout": 2, "socket_timeout": 10, "health_check_interval": 30}
 
 
 def connect(settings: StorageSettings, database: int, *, decode: bool = True) -> redis.Redis:
     """A thread-safe client; it connects when first used."""
-    return redis.Redis.from_url(
-        settings.redis_url, db=database, retry=Retry(_BACKOFF, 3), decode_responses=decode, **_CONNECTION
-    )
+    retry = Retry(_BACKOFF, _TRIES, _DROPPED)
+    return redis.Redis.from_url(settings.redis_url, db=database, retry=retry, decode_responses=decode, **_CONNECTION)
 
 
 def connect_async(settings: StorageSettings, database: int) -> "redis.asyncio.Redis":
+    retry = AsyncRetry(_BACKOFF, _TRIES, _DROPPED)
     return redis.asyncio.Redis.from_url(
-        settings.redis_url, db=database, retry=AsyncRetry(_BACKOFF, 3), decode_responses=True, **_CONNECTION
+        settings.redis_url, db=database, retry=retry, decode_responses=True, **_CONNECTION
     )
 
 

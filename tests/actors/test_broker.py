@@ -156,3 +156,92 @@ def test_a_busy_worker_holds_no_message_that_an_idle_one_could_do(settings: Stor
         second.stop()
 
     assert done == ["high-0", "normal-1", "low-2"]
+
+
+def test_a_message_that_redis_gave_out_but_nobody_heard_of_is_done_all_the_same(settings: StorageSettings) -> None:
+    broker = make_broker(settings)
+    done: list[str] = []
+    messages.declare(broker, done.append, ignore)
+    messages.send(broker, "job-1", "normal")
+    # A frozen Redis that wakes up does what it was asked by a connection that has long been given up.
+    unheard = broker._command("fetch", QUEUES["normal"], 1)
+
+    worker = working(broker)
+    try:
+        wait_until(lambda: done == ["job-1"], seconds=20)
+    finally:
+        worker.stop()
+
+    assert len(unheard) == 1
+    assert queued(broker) == set()
+
+
+def test_a_message_that_stands_in_the_queue_twice_takes_no_thread_away(settings: StorageSettings) -> None:
+    broker = make_broker(settings, threads=1)
+    done: list[str] = []
+    messages.declare(broker, done.append, ignore)
+    messages.send(broker, "job-1", "normal")
+    # As an enqueue leaves it that is repeated because its answer was lost.
+    (twice,) = broker.client.lrange(f"dramatiq:{QUEUES['normal']}", 0, -1)
+    broker.client.rpush(f"dramatiq:{QUEUES['normal']}", twice)
+    messages.send(broker, "job-2", "normal")
+
+    worker = working(broker)
+    try:
+        wait_until(lambda: done == ["job-1", "job-2"], seconds=20)
+    finally:
+        worker.stop()
+
+
+def test_a_message_that_waits_to_be_tried_again_survives_an_outage_of_redis(
+    settings: StorageSettings, redis_server: RedisServer
+) -> None:
+    broker = make_broker(settings)
+    tries: list[str] = []
+
+    def act(job_id: str) -> None:
+        tries.append(job_id)
+        if len(tries) == 1:
+            raise QueueUnavailable("the first time it fails")
+
+    messages.declare(broker, act, ignore)
+    messages.send(broker, "job-1", "normal")
+    worker = working(broker)
+    try:
+        # The worker has it in memory and waits for its time.
+        wait_until(lambda: bool(broker.client.keys("dramatiq:__acks__.*.DQ")), seconds=20)
+        redis_server.running.kill()
+        time.sleep(2)  # Its time comes while Redis is away; nothing else marks that.
+        redis_server.running.start()
+
+        wait_until(lambda: len(tries) == 2, seconds=40)
+        wait_until(lambda: not any(queue_depths(broker).values()), seconds=20)
+    finally:
+        worker.stop()
+
+
+def test_what_no_worker_will_be_given_counts_as_gone(settings: StorageSettings) -> None:
+    broker = make_broker(settings)
+    for job_id in ("waiting", "taken"):
+        messages.send(broker, job_id, "normal")
+    _, taken = broker.client.lrange(f"dramatiq:{QUEUES['normal']}", 0, -1)
+    broker.client.lrem(f"dramatiq:{QUEUES['normal']}", 0, taken)
+    for job_id, seconds in (("later", 60), ("overdue", -60)):
+        message = dramatiq.Message(QUEUES["normal"], "advance_job", (job_id,), {}, {})
+        broker.enqueue(message, delay=seconds * 1000)
+
+    assert queued(broker) == {("waiting",), ("later",)}
+
+
+def test_a_redis_that_hangs_is_asked_once(settings: StorageSettings, redis_server: RedisServer) -> None:
+    broker = make_broker(settings)
+    messages.send(broker, "job-1", "normal")
+    redis_server.running.pause()
+    began = time.monotonic()
+
+    with pytest.raises(QueueUnavailable):
+        messages.send(broker, "job-2", "normal")
+
+    took = time.monotonic() - began
+    redis_server.running.resume()
+    assert took < 15
