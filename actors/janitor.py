@@ -14,7 +14,7 @@ from actors import messages
 from actors.broker import queued
 from storage.chunk_store import ChunkStore
 from storage.errors import JobMissing, ObjectMissing, QueueUnavailable, StorageError, StoreRefused
-from storage.job import JobStatus, created_at
+from storage.job import JobStatus, Priority, created_at
 from storage.job_store import JobStore
 from storage.keys import job_key
 from storage.object_store import ObjectStore
@@ -26,8 +26,11 @@ log = structlog.get_logger()
 #: How long after its deletion a job's folder is looked at once more.
 _DELETED_SECONDS = 600
 
-#: A pending job younger than this may have its message still on the way.
-_MESSAGE_GRACE_SECONDS = 30
+#: How often messages are looked for that are gone. A job whose status is younger may have its message on the way.
+_MESSAGES_SECONDS, _MESSAGE_GRACE_SECONDS = 15, 15
+
+#: A Redis that takes so long for an answer has hung.
+_HUNG_SECONDS = 1.0
 
 
 class Janitor:
@@ -49,13 +52,17 @@ class Janitor:
         self._blind_until = 0.0
 
     def mend(self) -> None:
-        """What cannot wait, every few seconds: leases that ran out, and once a minute messages that are gone."""
+        """What cannot wait, every few seconds: leases that ran out, and a few times a minute messages that are gone."""
         if time.monotonic() < self._blind_until:
             return
         try:
-            if self._jobs.due("leases", self._lease_seconds / 4):
+            began = time.monotonic()
+            due = self._jobs.due("leases", self._lease_seconds / 8)
+            if time.monotonic() - began > _HUNG_SECONDS:
+                raise QueueUnavailable("Redis has hung")
+            if due and self._jobs.redis_up_seconds() > self._lease_seconds:
                 self.hand_on_expired_leases()
-            if self._jobs.due("messages", 60):
+            if self._jobs.due("messages", _MESSAGES_SECONDS):
                 self.send_lost_messages()
         except QueueUnavailable as error:
             # Nobody could renew a lease meanwhile: that is no sign of a dead worker.
@@ -77,13 +84,14 @@ class Janitor:
                 log.warning("sweep interrupted", what=name, reason=str(error))
 
     def hand_on_expired_leases(self) -> None:
-        """What a worker had that went silent waits again; the next worker counts one attempt more."""
+        """What a worker had that went silent is the next to be done; whoever takes it counts one attempt more."""
         for name in self._jobs.expired_leases():
             job_id, _, number = name.partition("/")
+            # It had waited for its turn once: behind all that came since it would wait twice.
             if number and self._chunks.expire_lease(job_id, int(number)):
-                self._send(job_id, int(number))
+                self._send(job_id, int(number), priority="high")
             elif not number and self._jobs.expire_lease(job_id):
-                self._send(job_id)
+                self._send(job_id, priority="high")
 
     def send_lost_messages(self) -> None:
         """What nobody holds and whose message is gone (Redis lost its last second, say) gets a new one."""
@@ -103,8 +111,9 @@ class Janitor:
             if not held and not stranded and (job_id,) not in waiting:
                 self._send(job_id)
 
-    def _send(self, job_id: str, number: int | None = None) -> None:
-        priority = self._jobs.get(job_id).options.priority
+    def _send(self, job_id: str, number: int | None = None, priority: Priority | None = None) -> None:
+        """`priority`: other than the job's own."""
+        priority = priority or self._jobs.get(job_id).options.priority
         if number is None:
             messages.send(self._broker, job_id, priority)
         else:

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from storage.errors import JobFenced, QueueUnavailable
 
@@ -39,7 +39,9 @@ class Lease:
         if self._lost is not None:
             raise self._lost
         if time.monotonic() - self._beaten_at >= _BEAT_SECONDS:
-            self._beat(self.progress)
+            # While Redis is away the work goes on, as in _keep: to throw it away would cost more than to do it twice.
+            with suppress(QueueUnavailable):
+                self._beat(self.progress)
             self._beaten_at = time.monotonic()
 
     @contextmanager

@@ -33,8 +33,8 @@ class ActorSettings(msgspec.Struct, frozen=True, kw_only=True):
     #: How often a worker may begin a job; the job of a recording that kills its workers fails after so many.
     max_job_attempts: Count = 3
     #: How long a worker owns a job without a sign of life.
-    lease_seconds: Annotated[int, Meta(ge=3, le=86400)] = 15
+    lease_seconds: Annotated[int, Meta(ge=3, le=86400)] = 10
     #: How long a stopping worker may take to hand its jobs back.
     shutdown_grace_seconds: Annotated[int, Meta(ge=0, le=86400)] = 25
-    #: How often a worker looks for expired leases; what is less urgent is looked for once a minute or an hour.
-    janitor_seconds: Annotated[int, Meta(ge=1, le=86400)] = 5
+    #: How often a worker looks for expired leases; what is less urgent is looked for less often, up to once an hour.
+    janitor_seconds: Annotated[int, Meta(ge=1, le=86400)] = 2

@@ -233,6 +233,11 @@ class JobStore:
         self._redis.zrem("bs:deleted", job_id)
 
     @redis_errors()
+    def redis_up_seconds(self) -> int:
+        """Since Redis was started. While it was not up, nobody could renew a lease."""
+        return int(self._redis.info("server")["uptime_in_seconds"])
+
+    @redis_errors()
     def due(self, name: str, seconds: float) -> bool:
         """True for the first of all processes that asks within this time: it is the one to do it."""
         return bool(self._redis.set(f"bs:due:{name}", 1, nx=True, px=round(seconds * 1000)))

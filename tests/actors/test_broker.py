@@ -224,10 +224,10 @@ def test_what_no_worker_will_be_given_counts_as_gone(settings: StorageSettings) 
     broker = make_broker(settings)
     for job_id in ("waiting", "taken"):
         messages.send(broker, job_id, "normal")
-    _, taken = broker.client.lrange(f"dramatiq:{QUEUES['normal']}", 0, -1)
-    broker.client.lrem(f"dramatiq:{QUEUES['normal']}", 0, taken)
+    queue: Any = broker.client.lrange(f"dramatiq:{QUEUES['normal']}", 0, -1)
+    broker.client.lrem(f"dramatiq:{QUEUES['normal']}", 0, queue[1])
     for job_id, seconds in (("later", 60), ("overdue", -60)):
-        message = dramatiq.Message(QUEUES["normal"], "advance_job", (job_id,), {}, {})
+        message: dramatiq.Message[None] = dramatiq.Message(QUEUES["normal"], "advance_job", (job_id,), {}, {})
         broker.enqueue(message, delay=seconds * 1000)
 
     assert queued(broker) == {("waiting",), ("later",)}

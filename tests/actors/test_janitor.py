@@ -1,6 +1,8 @@
 """The janitor over a real store and Redis: it mends what dying processes leave and touches nothing else."""
 
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
@@ -10,12 +12,12 @@ from actors.broker import QUEUES, make_broker, queue_depths, queued
 from actors.janitor import Janitor
 from storage.chunk_store import Chunk, ChunkStore
 from storage.errors import JobMissing
-from storage.job import JobStatus, Upload, new_job_id
+from storage.job import JobStatus, Options, Upload, new_job_id
 from storage.job_store import JobStore
 from storage.keys import job_key, result_key, source_key
 from storage.object_store import ObjectStore
 from storage.settings import StorageSettings
-from tests.stack import Parts
+from tests.stack import Parts, RedisServer
 from tests.storage.test_job_store import a_job, wait_until
 
 DAY = 86400
@@ -61,6 +63,17 @@ def test_a_job_whose_lease_ran_out_waits_again_with_a_message(house: House) -> N
     assert house.jobs.get(job.job_id).status == "pending"
     assert house.jobs.get(alive.job_id).status == "processing"
     assert queued(house.broker) == {(job.job_id,)}
+
+
+def test_what_a_dead_worker_had_goes_before_all_that_waits(house: House) -> None:
+    job = a_job(options=Options(model="base", priority="low"))
+    house.jobs.create(job)
+    house.jobs.claim(job.job_id, "dead", lease_seconds=0.05, max_attempts=3)
+    wait_until(lambda: house.jobs.expired_leases() == [job.job_id])
+
+    house.janitor.hand_on_expired_leases()
+
+    assert queue_depths(house.broker) == {QUEUES["high"]: 1, QUEUES["normal"]: 0, QUEUES["low"]: 0}
 
 
 def test_only_an_old_pending_job_without_a_message_gets_one(house: House) -> None:
@@ -201,24 +214,57 @@ def test_one_janitor_mends_at_a_time_and_the_next_when_it_is_due(house: House) -
     wait_until(mended)
 
 
-def test_an_outage_of_redis_is_no_sign_of_a_dead_worker(house: House, parts: Parts) -> None:
-    redis = parts.start_redis()
-    settings = msgspec.structs.replace(house.settings, redis_url=redis.url)
-    jobs = JobStore.connect(settings)
-    broker = make_broker(settings)
-    janitor = Janitor(jobs, ChunkStore.connect(settings, jobs), house.objects, broker, settings, 30)
+@pytest.fixture
+def redis_server(parts: Parts) -> Iterator[RedisServer]:
+    server = parts.start_redis()
+    yield server
+    server.running.kill()
+
+
+def test_an_outage_of_redis_is_no_sign_of_a_dead_worker(house: House, redis_server: RedisServer) -> None:
+    jobs, janitor = another_house(house, redis_server, lease_seconds=30)
     job = a_job()
     jobs.create(job)
     jobs.claim(job.job_id, "alive", lease_seconds=0.01, max_attempts=3)
 
-    redis.running.kill()
+    redis_server.running.kill()
     janitor.mend()
-    redis.running.start()
+    redis_server.running.start()
     janitor.mend()
-    status = jobs.get(job.job_id).status
-    redis.running.kill()
+    # One that has just been started and knows of no outage.
+    another_house(house, redis_server, lease_seconds=30)[1].mend()
 
-    assert status == "processing"
+    assert jobs.get(job.job_id).status == "processing"
+
+
+def test_a_redis_that_hung_is_no_sign_of_a_dead_worker(house: House, redis_server: RedisServer) -> None:
+    jobs, janitor = another_house(house, redis_server, lease_seconds=1)
+    job = a_job()
+    jobs.create(job)
+    wait_until(lambda: jobs.redis_up_seconds() > 1)
+    jobs.claim(job.job_id, "alive", lease_seconds=0.01, max_attempts=3)
+    redis_server.running.pause()
+
+    with ThreadPoolExecutor() as pool:
+        mending = pool.submit(janitor.mend)
+        time.sleep(1.5)  # Longer than the lease; nothing else marks that.
+        redis_server.running.resume()
+        mending.result(20)
+    right_after = jobs.get(job.job_id).status
+
+    def handed_on() -> bool:
+        janitor.mend()
+        return jobs.get(job.job_id).status == "pending"
+
+    assert right_after == "processing"
+    wait_until(handed_on)
+
+
+def another_house(house: House, redis_server: RedisServer, lease_seconds: float) -> tuple[JobStore, Janitor]:
+    settings = msgspec.structs.replace(house.settings, redis_url=redis_server.url)
+    jobs = JobStore.connect(settings)
+    chunks = ChunkStore.connect(settings, jobs)
+    return jobs, Janitor(jobs, chunks, house.objects, make_broker(settings), settings, lease_seconds)
 
 
 def test_a_chunk_whose_worker_went_silent_and_a_job_nobody_advances_get_messages(house: House) -> None:
