@@ -16,9 +16,9 @@ from storage.chunk_store import ChunkStore
 from storage.errors import JobMissing, ObjectMissing, QueueUnavailable, StorageError, StoreRefused
 from storage.job import JobStatus, Priority, created_at
 from storage.job_store import JobStore
-from storage.keys import job_key
+from storage.keys import end_key, job_key
 from storage.object_store import ObjectStore
-from storage.removal import JOB_PREFIXES, remove_job, remove_objects
+from storage.removal import JOB_PREFIXES, remove_job, remove_objects, sweep_ended
 from storage.settings import StorageSettings
 
 log = structlog.get_logger()
@@ -153,12 +153,13 @@ class Janitor:
     def sweep_orphans(self) -> None:
         """Objects that no record names.
 
-        Results of a job that is final but not completed go at once. Objects without any record go when their job cannot
-        be one that Redis forgot and `scripts/recover` would bring back: no options lie beside the recording, so it was
-        never accepted, or it is older than anything is kept.
+        Results of a job that is final but not completed go at once, and so do the chunks of a completed one. Objects
+        without any record go when their job cannot be one that Redis forgot and `scripts/recover` would bring back: no
+        options lie beside the recording, so it was never accepted, or it is older than anything is kept.
         """
         for prefix in JOB_PREFIXES:
-            for job_id, _ in groupby(self._objects.list(prefix), key=lambda item: item.key.split("/")[1]):
+            for job_id, items in groupby(self._objects.list(prefix), key=lambda item: item.key.split("/")[1]):
+                noted = any(item.key == end_key(job_id) for item in items)
                 try:
                     job = self._jobs.get(job_id)
                 except JobMissing:
@@ -166,8 +167,9 @@ class Janitor:
                         remove_objects(job_id, self._objects)
                         log.info("orphans removed", job_id=job_id)
                     continue
-                if job.status in (JobStatus.FAILED, JobStatus.CANCELLED):
-                    self._objects.delete_prefix(f"transcripts/{job_id}/")
+                if job.status in (JobStatus.FAILED, JobStatus.CANCELLED) and not noted:
+                    sweep_ended(job, self._objects)
+                elif job.status is JobStatus.COMPLETED and prefix == "chunks/":
                     self._objects.delete_prefix(f"chunks/{job_id}/")
 
     def _is_orphan(self, job_id: str) -> bool:

@@ -39,12 +39,13 @@ from storage.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from storage.job import Job, JobStatus, Options
+from storage.job import Job, Options
 from storage.job_store import Claim, JobStore
-from storage.keys import chunk_key, job_key, result_key
+from storage.keys import chunk_key, result_key
+from storage.notes import note_warnings
 from storage.object_store import ObjectStore
 from storage.range_reader import RangeReader
-from storage.removal import remove_objects
+from storage.removal import sweep_if_unwanted
 from storage.transcript import Segment, Transcript, merged
 
 log = structlog.get_logger()
@@ -305,6 +306,8 @@ class Pipeline:
             if name != "json":
                 self._objects.put(result_key(job.job_id, name), body, kind.media_type)
             files[name] = len(body)
+        if warnings:
+            note_warnings(job.job_id, warnings, self._objects)
         self._jobs.complete(job.job_id, claim.token, files, transcript.duration, warnings)
         seconds = transcript.processing_time
         self._jobs.record_work(job.source.size, seconds)
@@ -335,7 +338,7 @@ class Pipeline:
                 work()
         except JobFenced as lost:
             log.info("job lost", job_id=job_id, reason=str(lost))
-            self._sweep_if_unwanted(job_id)
+            sweep_if_unwanted(job_id, self._jobs, self._objects)
         except (ActorError, ModelUnavailable, ObjectMissing) as error:
             failure = error.code, str(error)
         except OUTAGES as error:
@@ -360,7 +363,7 @@ class Pipeline:
                 log.info("job failed", job_id=job_id, code=failure[0])
             except JobFenced as lost:
                 log.info("job lost", job_id=job_id, reason=str(lost))
-            self._sweep_if_unwanted(job_id)
+            sweep_if_unwanted(job_id, self._jobs, self._objects)
 
     def _hand_back(self, job_id: str, hand_back: Callable[[], None]) -> None:
         """The attempt does not count. Where Redis cannot be told, the lease runs out and the janitor takes over."""
@@ -368,24 +371,6 @@ class Pipeline:
             hand_back()
         except (JobFenced, JobMissing, QueueUnavailable) as reason:
             log.info("job not released", job_id=job_id, reason=str(reason))
-
-    def _sweep_if_unwanted(self, job_id: str) -> None:
-        """Take back what was stored for a job that has failed, or was cancelled or deleted meanwhile."""
-        try:
-            status = self._jobs.get(job_id).status
-        except JobMissing:
-            self._remove_if_deleted(job_id)
-            return
-        if status in (JobStatus.CANCELLED, JobStatus.FAILED):
-            self._objects.delete_prefix(f"transcripts/{job_id}/")
-            self._objects.delete_prefix(f"chunks/{job_id}/")
-
-    def _remove_if_deleted(self, job_id: str) -> None:
-        """A deleted job's options went first, its record last: where they lie, Redis was lost and not the job."""
-        try:
-            self._objects.head(job_key(job_id))
-        except ObjectMissing:
-            remove_objects(job_id, self._objects)
 
 
 def _shifted(segment: Segment, start: float, channel: int | None) -> Segment:

@@ -14,7 +14,10 @@ packages.require()
 from actors.broker import make_broker
 from deploy.environment import read_environment, unreachable_hint
 from storage.errors import JobConflict, JobMissing, QueueUnavailable, StorageError
+from storage.job import Job
 from storage.job_store import JobStore
+from storage.notes import note_end
+from storage.object_store import ObjectStore
 from storage.redis_client import redis_errors
 from storage.settings import SettingsError, StorageSettings, read_settings
 
@@ -52,25 +55,30 @@ def agreed(waiting: int) -> bool:
 
 def purge(jobs: JobStore, settings: StorageSettings) -> int:
     """The number of jobs failed. One that a worker begins between the look and the change fails too."""
-    purged = 0
+    purged: list[Job] = []
     # The store hands them out in portions.
-    while failed := sum(fail(jobs, job_id) for job_id in jobs.pending_longer_than(0)):
+    while failed := [job for job_id in jobs.pending_longer_than(0) for job in fail(jobs, job_id)]:
         purged += failed
     # Their messages would be harmless: a worker drops those of a final job. A new job's message that goes with them is
     # sent again by the janitor.
     broker = make_broker(settings)
     with redis_errors():
         broker.flush_all()
-    return purged
-
-
-def fail(jobs: JobStore, job_id: str) -> bool:
     try:
-        jobs.fail(job_id, "purged", REASON)
+        objects = ObjectStore(settings)
+        for job in purged:
+            note_end(job, objects)
+    except StorageError as error:
+        print(f"  a worker will note it in the bucket later: {error}", file=sys.stderr)
+    return len(purged)
+
+
+def fail(jobs: JobStore, job_id: str) -> list[Job]:
+    """The job that has failed now; none that ended or was deleted meanwhile."""
+    try:
+        return [jobs.fail(job_id, "purged", REASON)]
     except (JobConflict, JobMissing):
-        # It ended or was deleted meanwhile.
-        return False
-    return True
+        return []
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from storage.errors import StorageError
 from storage.job import Job, JobStatus
 from storage.job_events import JobEvents
 from storage.job_store import JobStore
-from storage.keys import job_key
 from storage.model_store import ModelStore
+from storage.notes import note_end, note_job
 from storage.object_store import ObjectStore
 from storage.removal import remove_objects
 from storage.settings import StorageSettings
@@ -61,16 +61,8 @@ class Backend(msgspec.Struct, frozen=True):
         Where one fails, all before it is undone, the uploaded recording too: the client hears an error, and nothing of
         its request is left.
         """
-        # So that a lost record can be made again from the bucket.
-        description = {
-            "job_id": job.job_id,
-            "owner": job.owner,
-            "created_at": job.created_at,
-            "source": job.source,
-            "options": job.options,
-        }
         try:
-            self.objects.put(job_key(job.job_id), msgspec.json.encode(description), "application/json")
+            note_job(job, self.objects)
             self.jobs.create(job)
             if job.status is JobStatus.PENDING:
                 self.enqueue(job)
@@ -81,6 +73,16 @@ class Backend(msgspec.Struct, frozen=True):
 
     def enqueue(self, job: Job) -> None:
         messages.send(self.broker, job.job_id, job.options.priority)
+
+    def cancel(self, job_id: str) -> Job:
+        """Raises JobConflict: the job is final already."""
+        job = self.jobs.cancel(job_id)
+        try:
+            note_end(job, self.objects)
+        except StorageError as error:
+            # It is cancelled all the same; the janitor makes up for the note.
+            log.warning("end not noted", job_id=job_id, reason=str(error))
+        return job
 
     def _undo(self, job: Job) -> None:
         steps: list[Callable[[], object]] = [

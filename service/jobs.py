@@ -175,7 +175,7 @@ def cancel_job(request: Request[Any, Any, State], backend: Backend, job_id: JobI
     """A running one stops at its next segment."""
     job = backend.jobs.get(job_id, request.state.owner)
     try:
-        cancelled = backend.jobs.cancel(job_id)
+        cancelled = backend.cancel(job_id)
     except JobConflict as error:
         status = backend.jobs.get(job_id, request.state.owner).status
         raise ApiError("job_conflict", f"the job is {status} already", job_id=job_id) from error

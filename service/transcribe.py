@@ -138,7 +138,7 @@ async def _wait(request: Request[Any, Any, State], backend: Backend, job_id: str
         final.cancel()
         gone.cancel()
     try:
-        await sync_to_thread(backend.jobs.cancel, job_id)
+        await sync_to_thread(backend.cancel, job_id)
     except JobConflict:
         pass  # It became final just now.
     log.info("client went away, job cancelled", job_id=job_id)

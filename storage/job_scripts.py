@@ -80,6 +80,21 @@ local status = get('status')
 if not status then return {{'missing'}} end
 """
 
+#: ARGV: id, owner, status, when it took it, when it is to be removed or '', field, value, ... Without PRELUDE: there is
+#: no record yet. Returns 1; 0: there is one, or the job was deleted not long ago.
+CREATE = """
+local job, events = KEYS[1], KEYS[2]
+local id, owner, status = ARGV[1], ARGV[2], ARGV[3]
+if redis.call('EXISTS', job) == 1 or redis.call('ZSCORE', 'bs:deleted', id) then return 0 end
+for i = 6, #ARGV, 2 do redis.call('HSET', job, ARGV[i], ARGV[i + 1]) end
+redis.call('ZADD', 'bs:jobs:' .. owner, 0, id)
+redis.call('ZADD', 'bs:jobs:' .. owner .. ':' .. status, 0, id)
+redis.call('ZADD', 'bs:status:' .. status, ARGV[4], id)
+if ARGV[5] ~= '' then redis.call('ZADD', 'bs:expiring', ARGV[5], id) end
+redis.call('XADD', events, '*', 'type', status)
+return 1
+"""
+
 #: ARGV: new status, statuses it may follow (`,a,b,`), token or '', retention (s) if final or '', field, value, ...
 #: Returns ok | missing | conflict | fenced, and the status before.
 TRANSITION = (

@@ -56,6 +56,7 @@ class JobStore:
         # redis-py types every answer as text or bytes; this client decodes, so all of them are text.
         self._redis: Any = client
         self._retention_seconds = retention_seconds
+        self._create = client.register_script(job_scripts.CREATE)
         self._transition = client.register_script(job_scripts.TRANSITION)
         self._claim = client.register_script(job_scripts.CLAIM)
         self._beat = client.register_script(job_scripts.BEAT)
@@ -75,17 +76,16 @@ class JobStore:
     # The record
 
     @redis_errors()
-    def create(self, job: Job) -> None:
-        """Store a new job and index it; all or nothing."""
-        with self._redis.pipeline(transaction=True) as steps:
-            steps.hset(_job_key(job.job_id), mapping=_to_hash(job))
-            steps.zadd(f"bs:jobs:{job.owner}", {job.job_id: 0})
-            steps.zadd(f"bs:jobs:{job.owner}:{job.status}", {job.job_id: 0})
-            steps.zadd(f"bs:status:{job.status}", {job.job_id: job.created_at})
-            if job.expires_at is not None:
-                steps.zadd("bs:expiring", {job.job_id: job.expires_at})
-            steps.xadd(_events_key(job.job_id), {"type": str(job.status)})
-            steps.execute()
+    def create(self, job: Job) -> bool:
+        """Store a job and index it; all or nothing. False: there is one, or it was deleted not long ago."""
+        expires = "" if job.expires_at is None else job.expires_at
+        fields = [part for item in _to_hash(job).items() for part in item]
+        return bool(
+            self._create(
+                keys=job_keys(job.job_id),
+                args=[job.job_id, job.owner, str(job.status), job.created_at, expires, *fields],
+            )
+        )
 
     @redis_errors()
     def get(self, job_id: str, owner: str | None = None) -> Job:

@@ -14,9 +14,19 @@ def job_key(job_id: str) -> str:
     return f"sources/{job_id}/job.json"
 
 
+def end_key(job_id: str) -> str:
+    """How the job ended, if not with a transcript, as JSON: so that it is not done again when its record is lost."""
+    return f"sources/{job_id}/end.json"
+
+
 def result_key(job_id: str, format: str) -> str:
     """The transcript in one of the formats; "text" is a file named txt."""
     return f"transcripts/{job_id}/transcript.{EXTENSIONS[format]}"
+
+
+def warnings_key(job_id: str) -> str:
+    """The job's warnings as JSON; only where there are any."""
+    return f"transcripts/{job_id}/warnings.json"
 
 
 def chunk_key(job_id: str, number: int) -> str:

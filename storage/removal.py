@@ -1,8 +1,10 @@
-"""Taking a job away, with all that is kept of it."""
+"""Taking away what is kept of a job: all of it, or what nobody wants any more."""
 
-from storage.errors import JobConflict
-from storage.job import FINAL, Job
+from storage.errors import JobConflict, JobMissing, ObjectMissing
+from storage.job import FINAL, Job, JobStatus
 from storage.job_store import JobStore
+from storage.keys import job_key
+from storage.notes import note_end
 from storage.object_store import ObjectStore
 
 #: Where a job's objects lie: each prefix is followed by its id and a slash.
@@ -28,3 +30,25 @@ def remove_job(job: Job, jobs: JobStore, objects: ObjectStore) -> None:
 def remove_objects(job_id: str, objects: ObjectStore) -> int:
     """Everything that the service stored for a job; returns how many objects there were."""
     return sum(objects.delete_prefix(f"{prefix}{job_id}/") for prefix in JOB_PREFIXES)
+
+
+def sweep_if_unwanted(job_id: str, jobs: JobStore, objects: ObjectStore) -> None:
+    """What a worker does on losing a job: take back what it stored if the job has failed, was cancelled or deleted."""
+    try:
+        job = jobs.get(job_id)
+    except JobMissing:
+        try:
+            objects.head(job_key(job_id))
+        except ObjectMissing:
+            remove_objects(job_id, objects)
+        # A deleted job's note goes before its record. Where it lies, Redis was lost, and the job can be made again.
+        return
+    if job.status in (JobStatus.FAILED, JobStatus.CANCELLED):
+        sweep_ended(job, objects)
+
+
+def sweep_ended(job: Job, objects: ObjectStore) -> None:
+    """Of a job that ended without a transcript: note how, and remove what there is of its results."""
+    note_end(job, objects)
+    objects.delete_prefix(f"transcripts/{job.job_id}/")
+    objects.delete_prefix(f"chunks/{job.job_id}/")

@@ -1,5 +1,6 @@
 """The scripts that a person runs against a stack: their words and their exit codes."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -14,7 +15,9 @@ from actors.broker import make_broker, queue_depths
 from service.errors import KINDS
 from storage.job import Job, JobStatus, Options, Source, new_job_id
 from storage.job_store import JobStore
+from storage.keys import source_key
 from storage.models import MODELS
+from storage.notes import note_job
 from storage.object_store import ObjectStore
 from storage.settings import StorageSettings
 
@@ -53,6 +56,40 @@ def test_purging_asks_first(fresh_settings: StorageSettings) -> None:
     assert [answer.returncode for answer in answers] == [1, 1]
     assert "Fail the 1 jobs that wait? [y/N]" in answers[0].stdout
     assert jobs.get(job_id).status == JobStatus.PENDING
+
+
+def test_what_was_purged_stays_failed_when_redis_is_lost(fresh_settings: StorageSettings) -> None:
+    jobs, objects = JobStore.connect(fresh_settings), ObjectStore(fresh_settings)
+    objects.prepare()
+    purged, waiting = (enqueued(jobs, JobStatus.PENDING) for _ in range(2))
+    for job_id in (purged, waiting):
+        note_job(jobs.get(job_id), objects)
+        objects.put(source_key(job_id), b"x", "audio/wav")
+    jobs.claim(waiting, "a worker", lease_seconds=60, max_attempts=3)
+    run("purge_queue.py", fresh_settings, "--yes")
+    jobs._redis.flushall()
+
+    tried = run("recover.py", fresh_settings, "--dry-run")
+    done = run("recover.py", fresh_settings)
+    again = run("recover.py", fresh_settings, "--json")
+
+    assert tried.stdout == "2 to be recovered: 1 failed, 1 pending; 0 skipped\n"
+    assert (done.returncode, done.stdout) == (0, "2 recovered: 1 failed, 1 pending; 0 skipped\n"), done.stderr
+    assert [(job["job_id"], job["what"]) for job in json.loads(again.stdout)["jobs"]] == [
+        (purged, "there"),
+        (waiting, "there"),
+    ]
+    assert jobs.get(purged).error_code == "purged"
+    assert jobs.get(waiting).status == JobStatus.PENDING
+
+
+def test_recover_says_what_it_cannot_reach(fresh_settings: StorageSettings) -> None:
+    nobody = run("recover.py", msgspec.structs.replace(fresh_settings, redis_url="redis://127.0.0.1:1"))
+    without_bucket = run("recover.py", msgspec.structs.replace(fresh_settings, s3_bucket="nobody-made-it"))
+
+    assert [done.returncode for done in (nobody, without_bucket)] == [1, 1]
+    assert nobody.stderr.startswith("✗ Redis is not connected: ")
+    assert without_bucket.stderr.startswith("✗ ")
 
 
 def test_check_async_tells_what_is_missing(fresh_settings: StorageSettings) -> None:
@@ -96,7 +133,7 @@ def test_the_scripts_ask_whether_the_embedded_stack_runs(tmp_path: Path) -> None
     assert [line.endswith("; is scripts/up running?") for line in elsewhere.stdout.splitlines()] == [False, True]
 
 
-@pytest.mark.parametrize("name", ["check_async.py", "download_models.py", "purge_queue.py"])
+@pytest.mark.parametrize("name", ["check_async.py", "download_models.py", "purge_queue.py", "recover.py"])
 def test_a_script_explains_itself_without_a_stack(name: str, tmp_path: Path) -> None:
     done = execute(name, {"PATH": os.environ["PATH"], "BUCKETSCRIBE_DATA": str(tmp_path)}, "--help")
 
@@ -113,7 +150,7 @@ def test_a_default_model_that_is_none_is_named(tmp_path: Path) -> None:
     assert done.stderr == f"✗ DEFAULT_MODEL: 'huge' is no model; there are {', '.join(MODELS)}\n"
 
 
-@pytest.mark.parametrize("name", ["check_async.py", "download_models.py", "purge_queue.py"])
+@pytest.mark.parametrize("name", ["check_async.py", "download_models.py", "purge_queue.py", "recover.py"])
 def test_a_script_finds_the_environment_of_up_by_itself(name: str, tmp_path: Path) -> None:
     for package in ("scripts", "deploy", "actors", "storage"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))

@@ -14,7 +14,7 @@ from storage.chunk_store import Chunk, ChunkStore
 from storage.errors import JobMissing
 from storage.job import JobStatus, Options, Upload, new_job_id
 from storage.job_store import JobStore
-from storage.keys import job_key, result_key, source_key
+from storage.keys import chunk_key, job_key, result_key, source_key
 from storage.object_store import ObjectStore
 from storage.settings import StorageSettings
 from tests.stack import Parts, RedisServer
@@ -179,6 +179,7 @@ def test_orphans_go_and_whatever_could_be_recovered_stays(house: House) -> None:
     for job in (cancelled, completed):
         house.jobs.create(job)
         house.put(source_key(job.job_id), job_key(job.job_id), result_key(job.job_id, "json"))
+        house.put(chunk_key(job.job_id, 0))
     # The second would be an id of last year by its first half.
     others = ("not-an-id", "019203040506-interviews")
     house.put(source_key(never_accepted), source_key(arriving), *(f"sources/{other}/media" for other in others))
@@ -192,7 +193,7 @@ def test_orphans_go_and_whatever_could_be_recovered_stays(house: House) -> None:
     assert house.keys(arriving) == {"media"}
     assert [house.keys(other) for other in others] == [{"media"}, {"media"}]
     assert house.keys(recoverable) == {"media", "job.json", "transcript.json"}
-    assert house.keys(cancelled.job_id) == {"media", "job.json"}
+    assert house.keys(cancelled.job_id) == {"media", "job.json", "end.json"}
     assert house.keys(completed.job_id) == {"media", "job.json", "transcript.json"}
 
 

@@ -1,5 +1,7 @@
 """Results of chunks in a real store: what is taken for one, and which of two stays."""
 
+from typing import Any
+
 import msgspec
 
 from storage.chunk_result import ChunkResult, store_result, stored_result
@@ -19,7 +21,7 @@ def said(text: str, chunk: Chunk = CHUNK, options: Options = GERMAN) -> ChunkRes
 
 def test_a_result_comes_back_for_its_own_stretch_and_for_no_other(object_store: ObjectStore) -> None:
     job_id, result = new_job_id(), said("Guten Tag.")
-    others = [{"end": 90.0}, {"start": 60.0}, {"channel": 0}, {"number": 4}]
+    others: list[dict[str, Any]] = [{"end": 90.0}, {"start": 60.0}, {"channel": 0}, {"number": 4}]
 
     store_result(job_id, result, object_store)
 

@@ -1,0 +1,210 @@
+"""Makes the records and messages that Redis lost again, from what lies in the bucket.
+
+A record that is there is left alone, and one that is not is made in a single step unless somebody made it meanwhile: so
+this may run while the service runs, be broken off, run again, or run twice at once. The record comes first and then its
+message, which the janitor sends where this process dies between the two.
+
+A long job begins anew and finds the results of its chunks. What a lost record knew beyond its notes is gone: when work
+on a job began, how often it was tried.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby, islice
+from typing import Literal, TypeVar
+
+import msgspec
+from dramatiq.brokers.redis import RedisBroker
+
+from actors import formats, messages
+from storage.errors import JobMissing, ObjectMissing, UploadMissing
+from storage.job import Job, JobStatus, Source, is_job_id
+from storage.job_store import JobStore
+from storage.keys import end_key, job_key, result_key, warnings_key
+from storage.notes import EndNote, JobNote
+from storage.object_store import ObjectInfo, ObjectStore
+from storage.settings import StorageSettings
+from storage.transcript import Transcript
+
+T = TypeVar("T")
+
+#: Jobs looked at at once, and how many of them are held in memory.
+_THREADS, _BATCH = 8, 256
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    job_id: str
+    #: there: the record was not lost.
+    what: Literal["recovered", "there", "skipped"]
+    #: As which it was recovered.
+    status: JobStatus | None = None
+    #: Why it was skipped.
+    reason: str | None = None
+
+
+class Unrecoverable(Exception):
+    """What is needed for the record is not in the bucket; the message says what."""
+
+
+class Folder(msgspec.Struct, frozen=True):
+    """What lies beside a recording."""
+
+    job_id: str
+    objects: dict[str, ObjectInfo]
+
+
+class Recovery:
+    def __init__(
+        self,
+        jobs: JobStore,
+        objects: ObjectStore,
+        broker: RedisBroker,
+        settings: StorageSettings,
+        *,
+        dry_run: bool = False,
+    ) -> None:
+        """`dry_run`: nothing is written and nothing sent."""
+        self._jobs = jobs
+        self._objects = objects
+        self._broker = broker
+        self._settings = settings
+        self._dry_run = dry_run
+
+    def run(self) -> Iterator[Outcome]:
+        """Every job that was accepted and not deleted, the oldest first.
+
+        Raises:
+            StorageError: the store or Redis does not answer; what is recovered so far stays.
+        """
+        folders = self._folders()
+        with ThreadPoolExecutor(_THREADS) as pool:
+            while batch := list(islice(folders, _BATCH)):
+                yield from pool.map(self._recover, batch)
+
+    def _folders(self) -> Iterator[Folder]:
+        found = groupby(self._objects.list("sources/"), key=lambda item: item.key.split("/")[1])
+        for job_id, items in found:
+            objects = {item.key: item for item in items}
+            # Without a note of the job it was never accepted: an upload that broke off.
+            if is_job_id(job_id) and job_key(job_id) in objects:
+                yield Folder(job_id, objects)
+
+    def _recover(self, folder: Folder) -> Outcome:
+        job_id = folder.job_id
+        if self._is_there(job_id):
+            return Outcome(job_id, "there")
+        try:
+            job = self._job(folder)
+        except Unrecoverable as error:
+            return Outcome(job_id, "skipped", reason=str(error))
+        except ObjectMissing:
+            return Outcome(job_id, "skipped", reason="it was deleted in this moment")
+        if not self._dry_run:
+            if not self._jobs.create(job):
+                return Outcome(job_id, "there")
+            if job.status is JobStatus.PENDING:
+                messages.send(self._broker, job_id, job.options.priority)
+        return Outcome(job_id, "recovered", job.status)
+
+    def _is_there(self, job_id: str) -> bool:
+        try:
+            self._jobs.get(job_id)
+        except JobMissing:
+            return False
+        return True
+
+    def _job(self, folder: Folder) -> Job:
+        """The record as the bucket tells it."""
+        note = self._read(job_key(folder.job_id), JobNote)
+        job = Job(
+            job_id=folder.job_id,
+            owner=note.owner,
+            status=JobStatus.PENDING,
+            source=note.source,
+            options=note.options,
+            created_at=note.created_at,
+        )
+        if end_key(folder.job_id) in folder.objects:
+            return self._ended(job)
+        results = {item.key: item for item in self._objects.list(f"transcripts/{folder.job_id}/")}
+        if result_key(folder.job_id, "json") in results:
+            return self._completed(job, results)
+        if self._is_whole(note.source, folder):
+            return job
+        if note.source.type == "upload":
+            return self._awaiting(job, note)
+        raise Unrecoverable("its recording is not in the bucket")
+
+    def _ended(self, job: Job) -> Job:
+        end = self._read(end_key(job.job_id), EndNote)
+        return msgspec.structs.replace(
+            job,
+            status=JobStatus(end.status),
+            completed_at=end.completed_at,
+            expires_at=self._expires_at(end.completed_at or job.created_at),
+            error=end.error,
+            error_code=end.error_code,
+        )
+
+    def _completed(self, job: Job, results: dict[str, ObjectInfo]) -> Job:
+        """The JSON is stored first: the other formats are made of it where a worker did not come to it."""
+        transcript = self._read(result_key(job.job_id, "json"), Transcript)
+        files = {}
+        for name, kind in formats.FORMATS.items():
+            key = result_key(job.job_id, name)
+            if key in results:
+                files[name] = results[key].size
+                continue
+            body = formats.render(transcript, name, job.options.max_line_width, job.options.max_line_count)
+            if not self._dry_run:
+                self._objects.put(key, body, kind.media_type)
+            files[name] = len(body)
+        completed_at = max(item.modified for item in results.values())
+        warnings = warnings_key(job.job_id)
+        return msgspec.structs.replace(
+            job,
+            status=JobStatus.COMPLETED,
+            progress=100.0,
+            started_at=completed_at - transcript.processing_time,
+            completed_at=completed_at,
+            expires_at=self._expires_at(completed_at),
+            duration=transcript.duration,
+            files=files,
+            warnings=self._read(warnings, list[str]) if warnings in results else [],
+            language=transcript.language,
+            language_probability=transcript.language_probability,
+        )
+
+    def _awaiting(self, job: Job, note: JobNote) -> Job:
+        if note.upload is not None:
+            try:
+                self._objects.list_parts(note.source.key, note.upload.upload_id)
+            except UploadMissing as error:
+                raise Unrecoverable("its upload was dropped before it was whole") from error
+        return msgspec.structs.replace(
+            job,
+            status=JobStatus.AWAITING_UPLOAD,
+            expires_at=note.expires_at or note.created_at + self._settings.upload_expires_seconds,
+            upload=note.upload,
+        )
+
+    def _is_whole(self, source: Source, folder: Folder) -> bool:
+        if source.key in folder.objects:
+            return folder.objects[source.key].size == source.size
+        if source.type != "object":
+            return False
+        try:
+            self._objects.head(source.key)
+        except ObjectMissing:
+            return False
+        return True
+
+    def _expires_at(self, completed_at: float) -> float | None:
+        kept = self._settings.retention_seconds
+        return completed_at + kept if kept else None
+
+    def _read(self, key: str, kind: type[T]) -> T:
+        try:
+            return msgspec.json.decode(self._objects.get(key), type=kind)
+        except msgspec.DecodeError as error:
+            raise Unrecoverable(f"{key} cannot be read: {error}") from error
