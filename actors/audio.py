@@ -6,12 +6,14 @@ damaged file still holds is used.
 """
 
 import io
+import math
 from collections.abc import Iterator
 from typing import Protocol
 
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
+from av.audio.layout import AudioLayout
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
@@ -31,6 +33,23 @@ _BLOCK = BLOCK_SECONDS * SAMPLE_RATE
 
 #: Damaged stretches of a container that are stepped over before the rest counts as lost.
 _MAX_BREAKS = 1000
+
+#: A recording whose header claims too much is looked at in so many places, and at most so many bytes of it.
+_LOOKS, _LOOK_BYTES = 4, 32 * 2**20
+
+#: Containers that tell a time with every packet, and seconds that a gap may have. In others (WAV, MP3, FLAC) samples
+#: follow one another. A broadcast may begin its clock anew on the way: ffmpeg, too, believes it no more than 10 s.
+_LONGEST_GAPS = {
+    "matroska,webm": 3600.0,
+    "mov,mp4,m4a,3gp,3g2,mj2": 3600.0,
+    "flv": 3600.0,
+    "asf": 3600.0,
+    "mpegts": 10.0,
+    "mpeg": 10.0,
+}
+
+#: Seconds that a frame may come early, and late, by its container's time. FFmpeg's own bound is as low for the first.
+_EARLY, _LATE = 0.1, 1.0
 
 #: How containers begin, to tell a broken recording from something else altogether: offset, bytes, name.
 _BEGINNINGS = (
@@ -82,22 +101,21 @@ def decode_channels(
 
     Yields float32 samples in [-1, 1], shape (channels, samples), at most 30 s each: 1.9 MB a channel, whatever the
     length of the source. Channels are mixed into one unless they are to be `separate`; then they are as many as the
-    first frame has. There is at least one block. Damaged stretches are skipped; once the last block is taken,
-    `warnings` has a sentence about them, and about an end that came before its time.
+    first frame has. There is at least one block. Where the container says that time passes without sound there is
+    silence, so that times are a player's. Damaged stretches are skipped; once the last block is taken, `warnings` has
+    a sentence about them, about times that cannot be right, and about an end that came too early.
 
     Raises:
         AudioUnreadable: not audio or video, no audio stream, or not one sample of it can be decoded.
         AudioTooLong: it lasts longer than `max_seconds`. Raised as soon as that much is decoded, or at once where the
-            header says so and the file is as large as that takes. A header alone is not believed: a recorder that was
-            switched off leaves one that claims hours.
+            header says so and sound is found all the way there. A header alone is not believed: a recorder that was
+            switched off leaves one that claims hours, and where there is none FFmpeg guesses from the first frames.
         whatever `source` raises while it is read, unchanged.
     """
     guard = _Guard(source)
     try:
-        with _open(guard) as container:
+        with _open_unless_long(guard, max_seconds) as container:
             stream = _audio_stream(container)
-            if max_seconds is not None:
-                _refuse_long(container, stream, max_seconds)
             damage = _Damage()
             yield from _blocks(_samples(container, stream, guard, damage, separate=separate), max_seconds)
             if warnings is not None:
@@ -118,9 +136,14 @@ class _Guard:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._error: BaseException | None = None
+        #: Bytes that may be read before the file seems to end; None: all of them.
+        self.allowance: int | None = None
 
     def read(self, size: int) -> bytes:
-        if self._error is None:
+        if self.allowance is not None:
+            size = min(size, self.allowance)
+            self.allowance -= size
+        if self._error is None and size:
             try:
                 return self._source.read(size) or b""
             except BaseException as error:  # noqa: BLE001 Raised again by `check`.
@@ -155,9 +178,15 @@ class _Guard:
 
 
 def _open(guard: _Guard) -> InputContainer:
+    # No protocol is called "none": whatever a file names (playlist, concat list, SDP), nothing else is opened.
+    options = {"protocol_whitelist": "none"}
+    if guard.seekable():
+        if guard.beginning()[4:8] == b"ftyp":
+            # Else FFmpeg walks through all fragments of an MP4 to make an index, before it reads them: twice the bytes.
+            options["fflags"] = "+ignidx"
+        guard.seek(0)
     try:
-        # No protocol is called "none": whatever a file names (playlist, concat list, SDP), nothing else is opened.
-        return av.open(guard, mode="r", metadata_errors="ignore", options={"protocol_whitelist": "none"})
+        return av.open(guard, mode="r", metadata_errors="ignore", options=options)
     except FFmpegError as error:
         guard.check()
         raise AudioUnreadable(_why_not_opened(guard.beginning())) from error
@@ -185,12 +214,41 @@ def _audio_stream(container: InputContainer) -> AudioStream:
     return stream
 
 
-def _refuse_long(container: InputContainer, stream: AudioStream, max_seconds: float) -> None:
-    """Refuse before decoding where the header claims too much and the file has nine tenths of the bytes it takes."""
+def _open_unless_long(guard: _Guard, max_seconds: float | None) -> InputContainer:
+    container = _open(guard)
     claimed = (container.duration or 0) / av.time_base
-    bytes_needed = claimed * (stream.codec_context.bit_rate or 0) / 8
-    if claimed > max_seconds and 0 < bytes_needed * 0.9 <= container.size:
-        raise AudioTooLong(f"the recording lasts {claimed:.0f} s, the limit is {max_seconds:g} s")
+    if max_seconds is None or claimed <= max_seconds or not guard.seekable():
+        return container
+    guard.allowance = _LOOK_BYTES
+    with container:
+        if _goes_on(container, max_seconds):
+            raise AudioTooLong(f"the recording lasts {claimed:.0f} s, the limit is {max_seconds:g} s")
+    guard.check()
+    guard.allowance = None
+    return _open(guard)
+
+
+def _goes_on(container: InputContainer, seconds: float) -> bool:
+    """Whether there is sound in so many places, evenly spread, the last one after `seconds`."""
+    stream = _audio_stream(container)
+    step = seconds / _LOOKS
+    begin = (container.start_time or 0) / av.time_base
+    try:
+        return all(
+            _first_after(container, stream, begin + step * number) < begin + step * (number + 1)
+            for number in range(1, _LOOKS + 1)
+        )
+    except FFmpegError:
+        return False
+
+
+def _first_after(container: InputContainer, stream: AudioStream, seconds: float) -> float:
+    """The time of the first packet from this time on; infinite if there is none."""
+    container.seek(round(seconds * av.time_base))
+    for packet in container.demux(stream):
+        if packet.pts is not None and (time := float(packet.pts * packet.time_base)) >= seconds:
+            return time
+    return math.inf
 
 
 def _blocks(chunks: Iterator[np.ndarray], max_seconds: float | None) -> Iterator[np.ndarray]:
@@ -224,22 +282,63 @@ class _Damage:
         self.packets = 0
         self.breaks = 0
         self.samples = 0
+        #: Seconds at which the container's times jumped further than can be believed, or back.
+        self.jumps: list[float] = []
 
     def sentences(self, container: InputContainer, stream: AudioStream) -> list[str]:
         found = []
         if self.packets or self.breaks:
             found.append(f"{self.packets + self.breaks} damaged places of the recording were skipped")
+        if self.jumps:
+            found.append(
+                f"the recording's clock jumps {len(self.jumps)} times, first after {self.jumps[0]:.1f} s; "
+                "times go on without the jumps"
+            )
         seconds = self.samples / SAMPLE_RATE
-        claimed = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+        claimed = _claimed(container, stream)
         if claimed > seconds + max(1.0, 0.02 * claimed):
             found.append(f"the recording breaks off after {seconds:.1f} s, its header says {claimed:.1f} s")
         return found
 
 
+def _claimed(container: InputContainer, stream: AudioStream) -> float:
+    """Seconds of sound that the header promises; 0.0 where it does not say."""
+    if len(container.streams) > 1:
+        return float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+    claimed = (container.duration or 0) / av.time_base
+    bytes_needed = claimed * (stream.codec_context.bit_rate or 0) / 8
+    # What FFmpeg guesses from the size fits the size; a file that was cut off is too small for what it promises.
+    return 0.0 if 0 < bytes_needed <= 1.01 * container.size else claimed
+
+
+class _Clock:
+    """The time of each frame in the recording, and what is missing before it."""
+
+    def __init__(self, container: InputContainer, damage: _Damage) -> None:
+        self._longest_gap = _LONGEST_GAPS.get(container.format.name)
+        #: The container's time at which this clock began, and how far it has gone; both in seconds.
+        self._begin = (container.start_time or 0) / av.time_base
+        self._now = 0.0
+        self._damage = damage
+
+    def missing_before(self, frame: AudioFrame) -> int:
+        """Samples at 16 kHz without sound that the container has before this frame, which comes next."""
+        missing = 0.0
+        if self._longest_gap is not None and frame.time is not None:
+            early = frame.time - self._begin - self._now
+            if not -_LATE <= early <= self._longest_gap:
+                self._begin += early
+                self._damage.jumps.append(self._now)
+            elif early > _EARLY:
+                missing = early
+        self._now += missing + frame.samples / frame.sample_rate
+        return round(missing * SAMPLE_RATE)
+
+
 def _samples(
     container: InputContainer, stream: AudioStream, guard: _Guard, damage: _Damage, *, separate: bool
 ) -> Iterator[np.ndarray]:
-    """int16 samples at 16 kHz as they are decoded, shape (channels, samples)."""
+    """int16 samples at 16 kHz as they are decoded, shape (channels, samples), and silence where time passes without."""
     for samples in _resampled_frames(container, stream, guard, damage, separate=separate):
         damage.samples += samples.shape[1]
         yield samples
@@ -251,20 +350,28 @@ def _resampled_frames(
     layout = "" if separate else "mono"
     resampler: AudioResampler | None = None
     kind = None
+    clock = _Clock(container, damage)
     for packet in _packets(container, stream, damage):
         guard.check()
         for frame in _frames(packet, damage):
+            layout = layout or frame.layout.name
+            missing = clock.missing_before(frame)
             # A stream may change its rate or channels on the way (joined files, broadcast); a resampler cannot.
-            if (frame.format.name, frame.layout.name, frame.sample_rate) != kind:
+            if missing or (frame.format.name, frame.layout.name, frame.sample_rate) != kind:
                 yield from _resampled(resampler, None)
+                yield from _silence(missing, AudioLayout(layout).nb_channels)
                 kind = (frame.format.name, frame.layout.name, frame.sample_rate)
-                layout = layout or frame.layout.name
                 resampler = AudioResampler(format="s16p", layout=layout, rate=SAMPLE_RATE)
-            # Broken time stamps must not stop it: samples follow one another as they come.
+            # The clock knows the time: the resampler takes samples as they come.
             frame.pts = None
             yield from _resampled(resampler, frame)
     guard.check()
     yield from _resampled(resampler, None)
+
+
+def _silence(samples: int, channels: int) -> Iterator[np.ndarray]:
+    for at in range(0, samples, _BLOCK):
+        yield np.zeros((channels, min(_BLOCK, samples - at)), np.int16)
 
 
 def _packets(container: InputContainer, stream: AudioStream, damage: _Damage) -> Iterator["Packet[AudioStream]"]:

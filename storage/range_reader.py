@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 FIRST_WINDOW = 64 * 1024
 #: Bytes of a request in the middle of a long read; each one doubles until here.
 LAST_WINDOW = 2 * 1024 * 1024
+#: A jump forward by less is reading on: what lies between costs less than another request.
+NEAR = 512 * 1024
 #: Windows kept: a decoder that goes to and fro between two streams of a file finds both.
 WINDOWS = 4
 
@@ -26,7 +28,9 @@ class RangeReader(io.RawIOBase):
         self._position = 0
         self._windows: OrderedDict[int, bytes] = OrderedDict()
         self._window_size = FIRST_WINDOW
-        self._end_of_last_fetch = -1
+        self._end_of_last_fetch = -NEAR
+        #: How often something was fetched, and how much of it in all.
+        self.requests, self.fetched_bytes = 0, 0
 
     @property
     def size(self) -> int:
@@ -70,7 +74,7 @@ class RangeReader(io.RawIOBase):
             if begin <= position < begin + len(window):
                 self._windows.move_to_end(begin)
                 return begin, window
-        reads_on = position == self._end_of_last_fetch
+        reads_on = 0 <= position - self._end_of_last_fetch < NEAR
         self._window_size = min(LAST_WINDOW, 2 * self._window_size) if reads_on else FIRST_WINDOW
         end = min(self._size, position + self._window_size)
         # Make room first, so that never more than WINDOWS are held.
@@ -79,4 +83,6 @@ class RangeReader(io.RawIOBase):
         window = self._fetch(position, end)
         self._windows[position] = window
         self._end_of_last_fetch = end
+        self.requests += 1
+        self.fetched_bytes += len(window)
         return position, window

@@ -1,23 +1,18 @@
-"""Recordings as people have them, made by ffmpeg from real speech, and what is wrong with those that cannot be read."""
+"""Recordings as people have them, and what is wrong with those that cannot be read."""
 
 import io
-import subprocess
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 
-import imageio_ffmpeg
 import numpy as np
 import pytest
 
 from actors.audio import BLOCK_SECONDS, SAMPLE_RATE, decode, decode_channels, encode_flac
 from actors.errors import AudioTooLong, AudioUnreadable
 from storage.errors import StoreUnavailable
+from tests.actors.conftest import PICTURE, Convert
 from tests.conftest import Sample
 from tests.recordings import wav, wav_of_blocks
-
-#: A picture beside the sound, as long as it.
-PICTURE = ("-f", "lavfi", "-i", "testsrc2=size=160x120:rate=10", "-shortest")
 
 #: File ending → ffmpeg's options.
 CONTAINERS: dict[str, tuple[str, ...]] = {
@@ -40,8 +35,6 @@ CONTAINERS: dict[str, tuple[str, ...]] = {
     "ts": ("-c:a", "mp2"),
 }
 
-Convert = Callable[..., bytes]
-
 
 def samples_of(recording: bytes, max_seconds: float | None = None) -> np.ndarray:
     return np.concatenate(list(decode(io.BytesIO(recording), max_seconds)))
@@ -62,26 +55,6 @@ def likeness(one: np.ndarray, other: np.ndarray) -> float:
 
 def tone(seconds: float, rate: int = SAMPLE_RATE) -> np.ndarray:
     return (0.3 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
-
-
-@pytest.fixture(scope="session")
-def spoken(speech: dict[str, list[Sample]]) -> bytes:
-    """2.9 s of speech as a WAV of float samples."""
-    return next(sample for sample in speech["en"] if sample.name == "quick_brown_fox").path.read_bytes()
-
-
-@pytest.fixture
-def convert(tmp_path: Path) -> Convert:
-    """A recording and options of ffmpeg → another recording. The ending says which container."""
-
-    def run(recording: bytes, ending: str, *options: str) -> bytes:
-        source, target = tmp_path / "source", tmp_path / f"target.{ending}"
-        source.write_bytes(recording)
-        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-y", "-i", str(source)]
-        subprocess.run([*command, *options, str(target)], check=True)
-        return target.read_bytes()
-
-    return run
 
 
 @pytest.mark.parametrize("ending", CONTAINERS)
