@@ -26,6 +26,10 @@ _MAX_TOKENS, _MAX_PROMPT = 448, 223
 #: Tokens that a second of speech may take, in the scripts that need most, and some for timestamps.
 _TOKENS_PER_SECOND, _SPARE_TOKENS = 24, 16
 
+#: One candidate hears echoes and mixed voices wrong that two hear right (echo: 5.6 against 2.8 % word errors, base);
+#: more than two gain nothing.
+QUICK_BEAM = 2
+
 #: A window that failed its checks: faster-whisper's own way, in Whisper's own length.
 CAREFUL_FEATURES, CAREFUL_BEAM = 3000, 5
 
@@ -51,7 +55,7 @@ class Request(msgspec.Struct, frozen=True):
     prompt: str | None = None
     hotwords: str | None = None
     words: bool = False
-    beam_size: int = 1
+    beam_size: int = QUICK_BEAM
     #: Temperatures to try, in order, until the text passes its checks.
     temperatures: tuple[float, ...] = (0.0,)
     #: The last try: what comes out is taken, whatever the checks say.

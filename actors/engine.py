@@ -5,6 +5,7 @@ window is decoded on its own, without the text before it, so that a mistake does
 looks invented is dropped. The speech of a long recording goes through in stretches: memory does not grow with length.
 """
 
+import math
 import os
 import threading
 import time
@@ -29,7 +30,9 @@ from actors.errors import InvalidOptions
 from actors.languages import LANGUAGES
 from actors.result import Result
 from actors.settings import ActorSettings
-from actors.windowed import Windowed
+from actors.voice import listen, noisy
+from actors.windowed import VOTERS, Windowed, vote
+from actors.windows import plan
 from storage.job import Options
 from storage.transcript import Segment, Word
 
@@ -110,11 +113,10 @@ class Engine:
         language = _agreed_language(decoder.whisper, options)
         if language is not None:
             return language, 1.0
-        if self._settings.engine == "windowed":
-            return self._windowed.detect_language(decoder, samples, options)
-        # Its segments are computed only as they are taken.
-        result = self.transcribe(samples, options)
-        return result.language, result.language_probability
+        windows = list(plan(samples, listen(samples), decoder.shape, everything=not options.vad_filter))
+        # Spread over the speech: a recording may begin in another language than it goes on in, or with music.
+        voters = windows[:: math.ceil(len(windows) / VOTERS)] if windows else []
+        return vote([(window, decoder.detect_language(window)) for window in voters])
 
     def transcribe(self, samples: np.ndarray, options: Options) -> Result:
         """Transcribe 16 kHz mono float32 samples, shape (samples,).
@@ -126,35 +128,31 @@ class Engine:
             DeviceUnavailable, ModelUnavailable: as `load`.
         """
         decoder = self._loaded(options.model)
-        model = decoder.whisper
-        language = _agreed_language(model, options)
-        if self._settings.engine == "windowed":
-            return self._windowed.transcribe(decoder, samples, msgspec.structs.replace(options, language=language))
+        options = msgspec.structs.replace(options, language=_agreed_language(decoder.whisper, options))
+        duration = len(samples) / SAMPLE_RATE
+        if (options.engine or self._settings.engine) == "sequential":
+            return self._sequential(decoder, samples, options, follow=False)
+        probabilities = listen(samples)
+        if noisy(samples, probabilities):
+            # The text before a window helps Whisper to hear through noise, and short windows have none: babble
+            # 10 dB below the speech gave 10.1 % word errors in them against 6.8 %, 5 dB 34 against 19 % (base).
+            return self._sequential(decoder, samples, options, follow=True)
+        windows = plan(samples, probabilities, decoder.shape, everything=not options.vad_filter)
+        return self._windowed.transcribe(decoder, windows, duration, options)
+
+    def _sequential(self, decoder: Decoder, samples: np.ndarray, options: Options, *, follow: bool) -> Result:
+        """faster-whisper as it is. `follow`: each window is decoded after the text before it."""
         duration = len(samples) / SAMPLE_RATE
         spans = _speech(samples, self._stretch_seconds, vad_filter=options.vad_filter)
         stretches = list(_stretches(spans, self._stretch_seconds))
         if not stretches:
-            return Result(language or "en", 0.0, duration, iter(()))
-        probability = 1.0
+            return Result(options.language or "en", 0.0, duration, iter(()))
+        language, probability = options.language, 1.0
         if language is None:
-            # Of speech, not of the recording's first seconds, which may be silence or music.
-            language, probability, _ = model.detect_language(_heard(samples, stretches[0]))
-        segments = self._segments(model, samples, stretches, language, options)
-        return Result(language, probability, duration, segments)
-
-    def _segments(
-        self, model: WhisperModel, samples: np.ndarray, stretches: list[list[Span]], language: str, options: Options
-    ) -> Iterator[Segment]:
-        last = int(len(samples) * 1000 / SAMPLE_RATE) / 1000
-        number, earliest = 0, 0.0
-        for stretch in stretches:
-            told = arguments(self._settings, options) | _fitted(model, options)
-            found, _ = model.transcribe(_heard(samples, stretch), language=language, **told)
-            for segment in restore_speech_timestamps(found, stretch, SAMPLE_RATE):
-                if _spoken(segment):
-                    ours = _segment(number, segment, earliest, last)
-                    number, earliest = number + 1, ours.end
-                    yield ours
+            language, probability = self.detect_language(samples, options)
+        model = decoder.whisper
+        told = arguments(self._settings, options) | _fitted(model, options) | {"condition_on_previous_text": follow}
+        return Result(language, probability, duration, _segments(model, samples, stretches, language, told))
 
     def close(self) -> None:
         """Finish the windows in hand and end the engine's threads: one at work at exit would abort the process."""
@@ -210,6 +208,20 @@ class Engine:
     def threads(self) -> int:
         """Cores for one transcription."""
         return self._settings.whisper_threads or _cores()
+
+
+def _segments(
+    model: WhisperModel, samples: np.ndarray, stretches: list[list[Span]], language: str, told: dict[str, Any]
+) -> Iterator[Segment]:
+    last = int(len(samples) * 1000 / SAMPLE_RATE) / 1000
+    number, earliest = 0, 0.0
+    for stretch in stretches:
+        found, _ = model.transcribe(_heard(samples, stretch), language=language, **told)
+        for segment in restore_speech_timestamps(found, stretch, SAMPLE_RATE):
+            if _spoken(segment):
+                ours = _segment(number, segment, earliest, last)
+                number, earliest = number + 1, ours.end
+                yield ours
 
 
 def arguments(settings: ActorSettings, options: Options) -> dict[str, Any]:

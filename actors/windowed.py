@@ -6,25 +6,24 @@ of one that went wrong. Each window keeps its place until it is done, and segmen
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 import msgspec
-import numpy as np
 
 from actors.audio import SAMPLE_RATE
 from actors.batches import Batcher, Queue
 from actors.decoder import CAREFUL_BEAM, CAREFUL_FEATURES, Decoded, Decoder, Piece, Request
 from actors.result import Result
-from actors.windows import Window, plan
+from actors.windows import Window
 from storage.job import Options
 from storage.transcript import Segment, Word
 
 #: Windows of a job in queues and batches at once: enough for every thread, and few in memory.
 _AHEAD = 24
 
-#: Windows that vote on the language.
-_VOTERS = 4
+#: Windows that vote on the language, and seconds that give one its whole vote.
+VOTERS, _ENOUGH_SECONDS = 4, 5.0
 
 #: A window whose text fails its checks is sampled at these steps above the temperature asked for.
 _TEMPERATURE_STEP = 0.2
@@ -66,23 +65,15 @@ class Recording:
 
     def find_language(self) -> None:
         """Let the first windows vote on the language, unless it is known. Nothing to hear: English, at 0.0."""
-        self._fill(_VOTERS)
+        self._fill(VOTERS)
         if not self._places:
             self.language, self.language_probability = self.language or "en", 0.0
         if self.language is not None:
             return
-        heard: list[dict[str, float]] = []
         answers = {place: future.result() for future, place in self._pending.items()}
-        for place, decoded in answers.items():
-            weight = min(place.request.window.seconds, 5.0)
-            heard.append({name: share * weight for name, share in (decoded.languages or {}).items()})
-        total = sum(sum(votes.values()) for votes in heard)
-        sums: dict[str, float] = {}
-        for votes in heard:
-            for name, share in votes.items():
-                sums[name] = sums.get(name, 0.0) + share
-        self.language = max(sums, key=sums.__getitem__, default="en")
-        self.language_probability = sums.get(self.language, 0.0) / total if total else 0.0
+        self.language, self.language_probability = vote(
+            [(place.request.window, decoded.languages or {}) for place, decoded in answers.items()]
+        )
         self._pending.clear()
         for place, decoded in answers.items():
             place.request = msgspec.structs.replace(place.request, language=self.language)
@@ -146,18 +137,32 @@ class Recording:
         self._submit(place, msgspec.structs.replace(request, window=rest), first=True)
 
 
+def vote(heard: Sequence[tuple[Window, dict[str, float]]]) -> tuple[str, float]:
+    """The language that windows agree on, and its share of their votes; English with 0.0 where nothing was heard.
+
+    A window weighs as much as it is long, up to 5 s: that is enough to know a language.
+    """
+    votes: dict[str, float] = {}
+    for window, languages in heard:
+        for language, probability in languages.items():
+            votes[language] = votes.get(language, 0.0) + probability * min(window.seconds, _ENOUGH_SECONDS)
+    if not votes:
+        return "en", 0.0
+    language = max(votes, key=votes.__getitem__)
+    return language, votes[language] / sum(votes.values())
+
+
 class Windowed:
     """The windowed engine of a worker: one batcher for the jobs of all its threads."""
 
     def __init__(self, threads: int) -> None:
         self._batcher: Batcher[Request, Decoded] = Batcher(threads)
 
-    def transcribe(self, decoder: Decoder, samples: np.ndarray, options: Options) -> Result:
-        """Transcribe 16 kHz mono samples. Returns once the language is known; segments follow while they are read.
+    def transcribe(self, decoder: Decoder, windows: Iterable[Window], duration: float, options: Options) -> Result:
+        """Transcribe a recording of `duration` seconds. Returns once the language is known; segments follow.
 
         Close `segments`, or read it to its end: until then the recording has its turn in the batches.
         """
-        windows = plan(samples, decoder.shape, everything=not options.vad_filter)
         recording = Recording(self._batcher, decoder, windows, options)
         try:
             recording.find_language()
@@ -167,19 +172,9 @@ class Windowed:
         return Result(
             recording.language or "en",
             recording.language_probability,
-            len(samples) / SAMPLE_RATE,
+            duration,
             recording.segments(),
         )
-
-    def detect_language(self, decoder: Decoder, samples: np.ndarray, options: Options) -> tuple[str, float]:
-        """What the first windows vote for, and with which probability; English with 0.0 where there is no speech."""
-        windows = plan(samples, decoder.shape, everything=not options.vad_filter)
-        recording = Recording(self._batcher, decoder, windows, options)
-        try:
-            recording.find_language()
-        finally:
-            recording.close()
-        return recording.language or "en", recording.language_probability
 
     def close(self) -> None:
         self._batcher.close()

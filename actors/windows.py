@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from actors.audio import SAMPLE_RATE
-from actors.voice import FRAME, Span, VoiceActivity, find_speech
+from actors.voice import FRAME, Span, find_speech
 
 #: Frames of log-mel features a second.
 FEATURES_PER_SECOND = 100
@@ -73,67 +73,29 @@ class Window(msgspec.Struct, frozen=True):
         return sum(max(0, min(span.end, end) - max(span.start, start)) for span in self.speech)
 
 
-def plan(samples: np.ndarray, shape: Shape, *, everything: bool = False) -> Iterator[Window]:
-    """The windows of a recording that is in memory, the first as soon as it is found."""
-    planner = Planner(shape, everything=everything)
-    block = 30 * SAMPLE_RATE
-    for at in range(0, len(samples), block):
-        yield from planner.feed(samples[at : at + block])
-    yield from planner.finish()
+def plan(samples: np.ndarray, probabilities: np.ndarray, shape: Shape, *, everything: bool = False) -> Iterator[Window]:
+    """The windows of a recording, in order.
 
+    Every stretch of speech is in exactly one window and windows do not overlap. With `everything` set they cover what
+    is not speech too.
 
-class Planner:
-    """Cuts a recording into windows while it is read. Holds what is not in a window yet: under a minute.
-
-    Every stretch of speech is in exactly one window, windows come in order and do not overlap. With `everything` set
-    they cover what is not speech too.
+    Args:
+        samples: float32 in [-1, 1] at 16 kHz, shape (samples,).
+        probabilities: of speech, one for each frame of the samples, as actors.voice.listen gives them.
     """
+    spans = _covering(probabilities) if everything else find_speech(probabilities)
+    limit, gap = round(shape.speech * SAMPLE_RATE), round(shape.gap * SAMPLE_RATE)
+    loudness = _loudness(samples, probabilities)
+    for island in _islands(spans, gap):
+        for part in _cut(island, limit, loudness):
+            yield _window(samples, part, spans, shape)
 
-    def __init__(self, shape: Shape, *, everything: bool = False) -> None:
-        self._shape = shape
-        self._everything = everything
-        self._voice = VoiceActivity()
-        self._samples = np.zeros(0, np.float32)
-        self._probabilities = np.zeros(0, np.float32)
-        #: Where the held samples begin in the recording; a multiple of FRAME.
-        self._origin = 0
 
-    def feed(self, samples: np.ndarray) -> list[Window]:
-        """The windows that are certain, now that these samples are known. At most 30 s at a time keep memory small."""
-        self._samples = np.concatenate([self._samples, samples])
-        self._probabilities = np.concatenate([self._probabilities, self._voice.listen(samples)])
-        spans = self._stretches()
-        # What comes next may still change the last cuts.
-        certain = len(self._samples) - round((self._shape.speech + self._shape.gap) * SAMPLE_RATE)
-        done = [span for span in spans if span.end <= certain]
-        windows = [self._window(span) for span in done]
-        rest = spans[len(done) :]
-        self._forget(rest[0].start if rest else len(self._samples) - SAMPLE_RATE)
-        return windows
-
-    def finish(self) -> list[Window]:
-        """The windows that are left at the end of the recording."""
-        self._probabilities = np.concatenate([self._probabilities, self._voice.finish()])
-        return [self._window(span) for span in self._stretches()]
-
-    def _forget(self, until: int) -> None:
-        frames = max(0, until // FRAME)
-        self._samples = self._samples[frames * FRAME :]
-        self._probabilities = self._probabilities[frames:]
-        self._origin += frames * FRAME
-
-    def _stretches(self) -> list[Span]:
-        """What each window is to hold of the held samples."""
-        self._spans = _covering(self._probabilities) if self._everything else find_speech(self._probabilities)
-        limit, gap = round(self._shape.speech * SAMPLE_RATE), round(self._shape.gap * SAMPLE_RATE)
-        loudness = _loudness(self._samples, self._probabilities)
-        return [part for spans in _islands(self._spans, gap) for part in _cut(spans, limit, loudness)]
-
-    def _window(self, part: Span) -> Window:
-        start, end = part.start, min(part.end, len(self._samples))
-        inside = (Span(max(span.start, start) - start, min(span.end, end) - start) for span in self._spans)
-        speech = tuple(span for span in inside if span.end > span.start)
-        return Window(self._origin + start, self._samples[start:end], speech, self._shape.features_of(end - start))
+def _window(samples: np.ndarray, part: Span, spans: Sequence[Span], shape: Shape) -> Window:
+    start, end = part.start, min(part.end, len(samples))
+    inside = (Span(max(span.start, start) - start, min(span.end, end) - start) for span in spans)
+    speech = tuple(span for span in inside if span.end > span.start)
+    return Window(start, samples[start:end], speech, shape.features_of(end - start))
 
 
 def _covering(probabilities: np.ndarray) -> list[Span]:

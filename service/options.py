@@ -32,6 +32,10 @@ class OptionFields(msgspec.Struct, frozen=True, kw_only=True):
     timestamp_granularity: Annotated[
         Literal["segment", "word"], Meta(description="word: the JSON has the times of words, too.")
     ] = "segment"
+    engine: Annotated[
+        Literal["windowed", "sequential"] | None,
+        Meta(description="windowed: the fast way; sequential: faster-whisper as it is; default: as the worker is set."),
+    ] = None
     temperature: Annotated[
         float, Meta(ge=0, le=1, description="Where decoding starts; a window that fails is tried again at higher ones.")
     ] = 0.0

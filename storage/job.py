@@ -43,6 +43,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     task: Literal["transcribe", "translate"] = "transcribe"
     response_format: Literal["json", "text", "srt", "vtt", "tsv"] = "json"
     timestamp_granularity: Literal["segment", "word"] = "segment"
+    #: windowed: short windows of packed speech; sequential: faster-whisper as it is; None: as the worker is set.
+    engine: Literal["windowed", "sequential"] | None = None
     #: Where decoding starts, 0.0 to 1.0; a window that fails its checks is tried again at higher ones.
     temperature: float = 0.0
     #: Text that precedes the recording, to set style and spelling.

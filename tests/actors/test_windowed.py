@@ -17,8 +17,9 @@ from actors.decoder import Decoder, Request
 from actors.engine import Engine
 from actors.guards import repeats, silent, worded
 from actors.settings import ActorSettings
+from actors.voice import Span, listen
 from actors.windowed import Windowed
-from actors.windows import plan
+from actors.windows import Window, plan
 from storage.job import Options
 from storage.transcript import Segment, Word
 from tests.conftest import ROOT, Sample
@@ -161,11 +162,12 @@ def test_a_window_that_cannot_be_decoded_fails_its_own_job(
     engine.load("tiny.en")
     decoder: Decoder = engine._loaded("tiny.en")
     windowed = Windowed(threads=1)
-    broken = np.array([[0.1]], np.float32).repeat(5 * SAMPLE_RATE, axis=1)
+    broken = Window(0, None, (Span(0, 5 * SAMPLE_RATE),), 1500)  # type: ignore[arg-type]
+    windows = list(plan(english, listen(english), decoder.shape))
 
-    with pytest.raises(ValueError, match="dimension"):
-        list(windowed.transcribe(decoder, broken, Options(model="tiny.en")).segments)
-    segments = list(windowed.transcribe(decoder, english, Options(model="tiny.en")).segments)
+    with pytest.raises(TypeError):
+        list(windowed.transcribe(decoder, [broken], 5.0, Options(model="tiny.en")).segments)
+    segments = list(windowed.transcribe(decoder, windows, 25.0, Options(model="tiny.en")).segments)
     windowed.close()
 
     assert len(text_of(segments).split()) > 40
@@ -181,7 +183,8 @@ def test_a_prompt_may_be_longer_than_whisper_takes(engine: Engine, english: np.n
 
 def test_language_detection_hears_one_window(engine: Engine, speech: dict[str, list[Sample]]) -> None:
     decoder = engine._loaded("base")
-    (window,) = plan(samples_of(speech["it"][-1]), decoder.shape)
+    clip = samples_of(speech["it"][-1])
+    (window,) = plan(clip, listen(clip), decoder.shape)
 
     (decoded,) = decoder.decode([Request(window, language=None)])
 

@@ -8,8 +8,8 @@ import pytest
 from faster_whisper.vad import get_vad_model
 
 from actors.audio import SAMPLE_RATE
-from actors.voice import FRAME, VoiceActivity, find_speech
-from actors.windows import Planner, Shape, Window, plan
+from actors.voice import FRAME, VoiceActivity, find_speech, listen, noisy
+from actors.windows import Shape, Window, plan
 from tests.conftest import Sample
 from tests.recordings import joined, samples_of
 
@@ -35,8 +35,8 @@ def in_blocks(samples: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
     return [samples[a:b] for a, b in pairwise(edges) if a < len(samples)]
 
 
-def spoken(windows: Sequence[Window]) -> list[tuple[int, int]]:
-    return [(window.start + span.start, window.start + span.end) for window in windows for span in window.speech]
+def planned(samples: np.ndarray, *, everything: bool = False) -> list[Window]:
+    return list(plan(samples, listen(samples), SHAPE, everything=everything))
 
 
 def test_blocks_of_any_size_give_the_probabilities_of_the_whole(talk: np.ndarray) -> None:
@@ -66,7 +66,7 @@ def test_speech_is_found_where_it_is(speech: dict[str, list[Sample]]) -> None:
 def test_all_speech_is_in_windows_of_at_most_their_length(talk: np.ndarray) -> None:
     expected = find_speech(VoiceActivity().listen(talk))
 
-    windows = list(plan(talk, SHAPE))
+    windows = planned(talk)
 
     covered = np.zeros(len(talk), int)
     for window in windows:
@@ -79,7 +79,7 @@ def test_all_speech_is_in_windows_of_at_most_their_length(talk: np.ndarray) -> N
 
 
 def test_speech_without_pauses_is_cut_without_loss_at_quiet_places(breathless: np.ndarray) -> None:
-    windows = list(plan(breathless, SHAPE))
+    windows = planned(breathless)
 
     cuts = [window.start for window in windows[1:]]
     assert len(windows) >= len(breathless) / SAMPLE_RATE / 13
@@ -90,21 +90,8 @@ def test_speech_without_pauses_is_cut_without_loss_at_quiet_places(breathless: n
     assert np.median(around) < typical
 
 
-def test_a_recording_read_in_blocks_gives_its_windows_while_it_is_read(talk: np.ndarray) -> None:
-    planner = Planner(SHAPE)
-
-    early = [window for block in in_blocks(talk, [5 * SAMPLE_RATE]) for window in planner.feed(block)]
-    late = planner.finish()
-
-    assert len(early) >= 4
-    assert spoken(early + late)[0] == spoken(list(plan(talk, SHAPE)))[0]
-    total = sum(end - start for start, end in spoken(early + late))
-    whole = sum(end - start for start, end in spoken(list(plan(talk, SHAPE))))
-    assert abs(total - whole) < 0.5 * SAMPLE_RATE
-
-
 def test_everything_means_everything(talk: np.ndarray) -> None:
-    windows = list(plan(talk, SHAPE, everything=True))
+    windows = planned(talk, everything=True)
 
     assert windows[0].start == 0
     assert sum(len(window.samples) for window in windows) == len(talk)
@@ -114,7 +101,7 @@ def test_a_long_silence_is_in_no_window(talk: np.ndarray) -> None:
     silence = np.zeros(60 * SAMPLE_RATE, np.float32)
     sound = np.concatenate([talk, silence, talk])
 
-    windows = list(plan(sound, SHAPE))
+    windows = planned(sound)
 
     inside = [w for w in windows if len(talk) + SAMPLE_RATE < w.start < len(talk) + len(silence) - SAMPLE_RATE]
     assert not inside
@@ -123,22 +110,53 @@ def test_a_long_silence_is_in_no_window(talk: np.ndarray) -> None:
 
 @pytest.mark.parametrize("seconds", [0, 0.001, 0.1])
 def test_next_to_nothing_gives_no_windows(seconds: float) -> None:
-    assert list(plan(np.zeros(round(seconds * SAMPLE_RATE), np.float32), SHAPE)) == []
+    assert planned(np.zeros(round(seconds * SAMPLE_RATE), np.float32)) == []
 
 
 def test_a_short_recording_takes_the_short_window(speech: dict[str, list[Sample]]) -> None:
     clip = min(map(samples_of, speech["en"]), key=len)
 
-    (window,) = plan(clip, SHAPE)
+    (window,) = planned(clip)
 
     assert window.features == 800
 
 
 def test_the_rest_of_a_window_begins_with_speech(talk: np.ndarray) -> None:
-    window = max(plan(talk, SHAPE), key=lambda each: len(each.speech))
+    window = max(planned(talk), key=lambda each: len(each.speech))
     first, second = window.speech[:2]
 
     rest = window.after(first.end)
 
     assert rest.start == window.start + second.start
     assert rest.speech_between(0, len(rest.samples)) == window.speech_between(second.start, len(window.samples))
+
+
+@pytest.mark.parametrize("decibels", [26, 32])
+def test_speech_with_some_noise_around_it_is_not_noisy(decibels: float, talk: np.ndarray) -> None:
+    sound = with_white_noise(talk, decibels)
+
+    assert not noisy(talk, listen(talk))
+    assert not noisy(sound, listen(sound))
+
+
+@pytest.mark.parametrize("decibels", [5, 10])
+def test_speech_that_hardly_stands_out_is_noisy_wherever_that_is(decibels: float, talk: np.ndarray) -> None:
+    sound = np.concatenate([talk, with_white_noise(talk, decibels)[: 25 * SAMPLE_RATE], talk])
+
+    assert noisy(sound, listen(sound))
+
+
+def test_noise_without_speech_is_not_noisy_speech(talk: np.ndarray) -> None:
+    noise = with_white_noise(np.zeros(40 * SAMPLE_RATE, np.float32) + talk.std(), 0)
+    sound = np.concatenate([talk, np.zeros(30 * SAMPLE_RATE, np.float32)])
+
+    assert not noisy(noise, listen(noise))
+    assert not noisy(sound, listen(sound))
+
+
+def with_white_noise(samples: np.ndarray, decibels: float) -> np.ndarray:
+    """Noise so many decibels below the speech."""
+    spoken = samples[np.abs(samples) > 0.01]
+    loudness = float(np.sqrt(np.mean(spoken**2))) / 10 ** (decibels / 20)
+    noise = np.random.default_rng(7).standard_normal(len(samples))
+    return (samples + loudness * noise).astype(np.float32)
