@@ -15,6 +15,7 @@ from pathlib import Path
 import boto3
 import jiwer
 import pytest
+import redis
 import srt
 from playwright.sync_api import sync_playwright
 from whisper_normalizer.english import EnglishTextNormalizer
@@ -162,3 +163,20 @@ def test_the_model_commands_bring_weights_to_a_folder_and_to_the_bucket(up: Up, 
 
     assert "tiny.en" in told[0]
     assert "base" in told[1]
+
+
+def test_the_recover_commands_bring_back_what_redis_lost(up: Up, folder: Path) -> None:
+    transcribe, _ = commands(next(block for block in blocks("bash") if "/transcribe" in block))
+    status = "curl -s 'http://localhost:8000/api/v1/jobs?status=completed'"
+    shell(transcribe, folder)
+    before = json.loads(shell(status, folder))
+    redis.Redis.from_url(read_file(up.folder / "stack.env")["REDIS_URL"]).flushall()
+    look, do = commands(next(block for block in blocks("bash") if "scripts/recover" in block))
+
+    # The environment of the tests in place of `.venv`, which a first scripts/up makes.
+    told = [shell(command, ROOT, BUCKETSCRIBE_DATA=str(up.folder), PYTHON=sys.executable) for command in (look, do)]
+    after = json.loads(shell(status, folder))
+
+    assert [" to be recovered: " in told[0], " recovered: " in told[1]] == [True, True]
+    assert before["total"] >= 1
+    assert {job["job_id"] for job in before["jobs"]} <= {job["job_id"] for job in after["jobs"]}
