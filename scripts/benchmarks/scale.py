@@ -56,8 +56,8 @@ def run(bench: Bench) -> dict[str, float]:
             return one.hear(chunks, "engine").seconds
 
         # All of it takes minutes: once is enough, whatever the rounds.
-        one_worker, one_engine = in_turns(1, by_one_worker, by_one_engine)
-        two_workers, two_engines = in_turns(1, by_two_workers, by_two_engines)
+        one_worker, two_workers = in_turns(1, by_one_worker, by_two_workers)
+        two_engines, one_engine = in_turns(1, by_two_engines, by_one_engine)
     bench.say(
         f"workers: {listed([*one_worker, *two_workers], 's')}; engines: {listed([*one_engine, *two_engines], 's')}"
     )

@@ -76,7 +76,7 @@ def mixture(speech: Voices, seconds: float) -> Mixture:
         ("conversation", 0.17, lambda length: _conversation(speech, length)),
     ]
     for number, clips in enumerate(speech.read):
-        shares.append((f"synthetic-{number}", 0.12, _reader(clips, _SEED + 2 + number)))
+        shares.append((f"synthetic_{number}", 0.12, _reader(clips, _SEED + 2 + number)))
     for name, spoil in _spoilers(speech).items():
         shares.append((name, 0.06, _spoilt(short, spoil)))
     total = sum(share for _, share, _ in shares)
@@ -185,9 +185,9 @@ def _spoilers(speech: Voices) -> dict[str, Callable[[Recording], Recording]]:
         strangers = [*recordings.prompts(speech.folder, "es"), *recordings.prompts(speech.folder, "fr")]
     babble, white = recordings.babble(strangers, 60, _SEED), recordings.white(60, _SEED)
     return {
-        "babble-20": lambda clean: recordings.with_noise(clean, babble, 20),
-        "babble-10": lambda clean: recordings.with_noise(clean, babble, 10),
-        "white-20": lambda clean: recordings.with_noise(clean, white, 20),
-        "white-10": lambda clean: recordings.with_noise(clean, white, 10),
+        "babble_20": lambda clean: recordings.with_noise(clean, babble, 20),
+        "babble_10": lambda clean: recordings.with_noise(clean, babble, 10),
+        "white_20": lambda clean: recordings.with_noise(clean, white, 20),
+        "white_10": lambda clean: recordings.with_noise(clean, white, 10),
         "echo": lambda clean: recordings.with_echo(clean, 0.5, _SEED),
     }
