@@ -282,8 +282,8 @@ class _Damage:
         self.packets = 0
         self.breaks = 0
         self.samples = 0
-        #: Seconds at which the container's times jumped further than can be believed, or back.
-        self.jumps: list[float] = []
+        #: How often the container's times jumped further than can be believed, or back; seconds before the first time.
+        self.jumps, self.first_jump = 0, 0.0
 
     def sentences(self, container: InputContainer, stream: AudioStream) -> list[str]:
         found = []
@@ -291,12 +291,11 @@ class _Damage:
             found.append(f"{self.packets + self.breaks} damaged places of the recording were skipped")
         if self.jumps:
             found.append(
-                f"the recording's clock jumps {len(self.jumps)} times, first after {self.jumps[0]:.1f} s; "
-                "times go on without the jumps"
+                f"the recording's clock jumps {self.jumps} times, first after {self.first_jump:.1f} s; ignored"
             )
         seconds = self.samples / SAMPLE_RATE
         claimed = _claimed(container, stream)
-        if claimed > seconds + max(1.0, 0.02 * claimed):
+        if not self.jumps and claimed > seconds + max(1.0, 0.02 * claimed):
             found.append(f"the recording breaks off after {seconds:.1f} s, its header says {claimed:.1f} s")
         return found
 
@@ -328,7 +327,8 @@ class _Clock:
             early = frame.time - self._begin - self._now
             if not -_LATE <= early <= self._longest_gap:
                 self._begin += early
-                self._damage.jumps.append(self._now)
+                self._damage.first_jump = self._damage.first_jump or self._now
+                self._damage.jumps += 1
             elif early > _EARLY:
                 missing = early
         self._now += missing + frame.samples / frame.sample_rate

@@ -26,6 +26,10 @@ def joined(spoken: Sequence[Sample], seconds: float, gap_seconds: float = 1.0) -
     return np.concatenate(pieces)
 
 
+def tone(seconds: float) -> np.ndarray:
+    return (0.3 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE)).astype(np.float32)
+
+
 def wav(samples: np.ndarray) -> bytes:
     """Of shape (samples,), or (channels, samples)."""
     return wav_of_blocks([samples.T.ravel()], channels=len(np.atleast_2d(samples)))

@@ -12,7 +12,7 @@ from actors.errors import AudioTooLong, AudioUnreadable
 from storage.errors import StoreUnavailable
 from tests.actors.conftest import PICTURE, Convert
 from tests.conftest import Sample
-from tests.recordings import wav, wav_of_blocks
+from tests.recordings import tone, wav, wav_of_blocks
 
 #: File ending → ffmpeg's options.
 CONTAINERS: dict[str, tuple[str, ...]] = {
@@ -51,10 +51,6 @@ def likeness(one: np.ndarray, other: np.ndarray) -> float:
     size = 2 * max(len(one), len(other))
     products = np.fft.irfft(np.fft.rfft(one, size) * np.fft.rfft(other, size).conj())
     return float(products.max() / np.sqrt((one**2).sum() * (other**2).sum()))
-
-
-def tone(seconds: float, rate: int = SAMPLE_RATE) -> np.ndarray:
-    return (0.3 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
 
 
 @pytest.mark.parametrize("ending", CONTAINERS)
