@@ -95,7 +95,7 @@ def test_a_clock_that_jumps_by_hours_is_not_followed_and_warned_of(convert: Conv
 
     assert len(samples) / SAMPLE_RATE == pytest.approx(5.0, abs=0.01)
     (warning,) = warnings
-    assert "clock jumps 1 times, first at 2.0 s" in warning
+    assert "clock jumps 1 times, first after 2.0 s" in warning
 
 
 @pytest.mark.parametrize("second_begins", [0.0, 5000.0])
