@@ -51,6 +51,10 @@ class OptionFields(msgspec.Struct, frozen=True, kw_only=True):
         None
     )
     priority: Annotated[Priority, Meta(description="Which jobs are taken first.")] = "normal"
+    channels: Annotated[
+        Literal["mixed", "separate"],
+        Meta(description="separate: each channel is transcribed on its own, as the two sides of a call."),
+    ] = "mixed"
 
 
 class UploadSource(

@@ -9,6 +9,8 @@ import msgspec
 import pytest
 
 from actors.broker import make_broker, queue_depths
+from service.options import OptionFields
+from storage.job import Options
 from storage.keys import source_key
 from storage.object_store import ObjectStore
 from storage.settings import StorageSettings
@@ -55,6 +57,15 @@ def test_a_job_awaits_its_upload_with_every_field_of_the_contract(quiet_api: Api
     assert (job["options"]["model"], job["options"]["language"], job["options"]["priority"]) == ("base", "de", "high")
     assert (job["result"], job["files"], job["error"], job["progress"]) == (None, {}, None, 0)
     assert job["upload"].keys() == {"method", "url", "headers", "expires_at"}
+
+
+def test_whatever_option_a_job_has_can_be_asked_for(quiet_api: Api) -> None:
+    source = {"type": "upload", "filename": "call.wav", "size": 10}
+
+    made = quiet_api.client.post("/api/v1/jobs", json={"source": source, "channels": "separate"})
+
+    assert (made.status_code, made.json()["options"]["channels"]) == (201, "separate")
+    assert set(OptionFields.__struct_fields__) == set(Options.__struct_fields__)
 
 
 def test_an_uploaded_recording_is_started(quiet_api: Api, quiet_settings: StorageSettings) -> None:
