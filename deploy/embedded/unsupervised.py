@@ -5,7 +5,7 @@ On free ports and in a folder of its own, with as many workers as are wanted; al
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -34,7 +34,7 @@ class Unsupervised(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def unsupervised(folder: Path, *, workers: int = 1, **settings: str) -> Iterator[Unsupervised]:
+def unsupervised(folder: Path, settings: Mapping[str, str], *, workers: int = 1) -> Iterator[Unsupervised]:
     """`settings` are environment variables, over those of this process.
 
     Raises:
@@ -65,7 +65,7 @@ def unsupervised(folder: Path, *, workers: int = 1, **settings: str) -> Iterator
         yield stack
 
 
-def _environment(folder: Path, settings: dict[str, str]) -> dict[str, str]:
+def _environment(folder: Path, settings: Mapping[str, str]) -> dict[str, str]:
     first = free_port(STORE_PORTS + 2)
     return {
         **os.environ,

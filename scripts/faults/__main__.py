@@ -21,7 +21,8 @@ from scripts.faults.verdict import Verdict, judge
 
 #: When no job has become final for so long, none will.
 _STUCK_SECONDS = 240
-#: Small chunks, so that there are many to lose, and uploads in parts from 5 MiB; all else is as it is shipped.
+#: Small chunks, so that there are many to lose, uploads in parts from 5 MiB, and to each worker its share of the cores;
+#: all else is as it is shipped.
 _SETTINGS = {
     "DEFAULT_MODEL": "tiny.en",
     "CHUNK_TARGET_SECONDS": "20",
@@ -63,7 +64,7 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as scratch:
             folder = arguments.logs or Path(scratch)
-            with unsupervised(folder.resolve(), workers=arguments.workers, **_settings()) as stack:
+            with unsupervised(folder.resolve(), _settings(arguments.workers), workers=arguments.workers) as stack:
                 figures, verdict = run(stack, arguments)
     except (StackFailed, GaveUp) as error:
         print(f"✗ {error}", file=sys.stderr)
@@ -77,8 +78,8 @@ def main() -> int:
 def run(stack: Unsupervised, arguments: argparse.Namespace) -> tuple[Figures, Verdict]:
     client = Client(stack.plan.api, arguments.seed)
     known = known_recordings(arguments.long_seconds)
-    references = undisturbed(client, known)
     crowd = Crowd(client, known, arguments.jobs, 8 * arguments.workers, arguments.seed)
+    references = undisturbed(client, crowd.recordings)
     strikes = plan_strikes(arguments.kills, arguments.seed, stack.plan.actors.lease_seconds)
     tormentor = Tormentor(stack, strikes, arguments.seed)
     watch = RecoveryWatch(stack.plan.storage)
@@ -172,9 +173,10 @@ def say(fact: str) -> None:
     print(f"    {fact}  (load {os.getloadavg()[0]:.1f})", flush=True)
 
 
-def _settings() -> dict[str, str]:
-    """The environment of whoever runs this wins: ENGINE=windowed scripts/chaos."""
-    return {name: os.environ.get(name) or value for name, value in _SETTINGS.items()}
+def _settings(workers: int) -> dict[str, str]:
+    """The environment of whoever runs this wins: ENGINE=sequential scripts/chaos."""
+    settings = {**_SETTINGS, "WHISPER_THREADS": str(max(1, (os.cpu_count() or 1) // workers))}
+    return {name: os.environ.get(name) or value for name, value in settings.items()}
 
 
 if __name__ == "__main__":

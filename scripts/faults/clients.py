@@ -163,6 +163,11 @@ class Crowd:
         return len(self._plan)
 
     @property
+    def recordings(self) -> list[Known]:
+        """Each one that is handed in, once."""
+        return list({known.name: known for known, _, _ in self._plan}.values())
+
+    @property
     def audio_seconds(self) -> float:
         return sum(known.seconds for known, _, _ in self._plan)
 
