@@ -23,6 +23,7 @@ from actors.cut import Piece, Reading
 from actors.engine import Engine
 from actors.errors import ActorError
 from actors.lease import Lease, Stopping
+from actors.result import Result
 from actors.settings import ActorSettings
 from actors.voice import VoiceActivity
 from storage.chunk_result import ChunkResult, store_result, stored_result
@@ -189,18 +190,20 @@ class Pipeline:
         job = claim.job
         transcript = self._stored(job)
         if transcript is None:
-            language, probability = job.options.language or "en", 0.0
-            if pieces:
-                language, probability = self._engine.detect_language(pieces[0].samples, job.options)
-            options = msgspec.structs.replace(job.options, language=language)
+            options, probability = job.options, 0.0
 
             def tell(segment: Segment) -> None:
                 lease.progress = min(99.0, 100 * segment.end / duration)
 
-            found = [
-                self._segments(piece.samples, piece.begin / audio.SAMPLE_RATE, piece.channel, options, lease, tell)
-                for piece in pieces
-            ]
+            found: list[list[Segment]] = []
+            for piece in pieces:
+                result = self._engine.transcribe(piece.samples, options)
+                if not found:
+                    # Its language is heard together with its first words, and is the other channels' too.
+                    options = msgspec.structs.replace(options, language=result.language)
+                    probability = result.language_probability
+                found.append(_said(result, piece.begin / audio.SAMPLE_RATE, piece.channel, lease, tell))
+            language = options.language or "en"
             transcript = self._transcript(job, language, probability, duration, merged(found))
         self._write(claim, transcript, warnings)
 
@@ -223,7 +226,7 @@ class Pipeline:
         with self._objects.open(chunk_key(job.job_id, chunk.number)) as recording:
             samples = np.concatenate(list(audio.decode(recording)))
         options = self._chunk_options(job)
-        segments = self._segments(samples, chunk.start, chunk.channel, options, lease)
+        segments = _said(self._engine.transcribe(samples, options), chunk.start, chunk.channel, lease)
         result = ChunkResult(chunk, options, segments)
         store_result(job.job_id, result, self._objects)
         return result
@@ -232,23 +235,6 @@ class Pipeline:
         """With what was found or is the worker's choice filled in: a result that was made otherwise is not taken."""
         engine = job.options.engine or self._settings.engine
         return msgspec.structs.replace(job.options, language=job.language, engine=engine)
-
-    def _segments(
-        self,
-        samples: np.ndarray,
-        start: float,
-        channel: int | None,
-        options: Options,
-        lease: Lease,
-        tell: Callable[[Segment], None] = lambda segment: None,
-    ) -> list[Segment]:
-        """What is said in a stretch of a recording that begins at `start` seconds, in the recording's times."""
-        segments = []
-        for heard in self._engine.transcribe(samples, options).segments:
-            segments.append(_shifted(heard, start, channel))
-            tell(segments[-1])
-            lease.check()
-        return segments
 
     def _assemble(self, claim: Claim, lease: Lease) -> None:
         """Every chunk is done: make one transcript of their results. Asked for too early, nothing is done."""
@@ -371,6 +357,22 @@ class Pipeline:
             hand_back()
         except (JobFenced, JobMissing, QueueUnavailable) as reason:
             log.info("job not released", job_id=job_id, reason=str(reason))
+
+
+def _said(
+    result: Result,
+    start: float,
+    channel: int | None,
+    lease: Lease,
+    tell: Callable[[Segment], None] = lambda segment: None,
+) -> list[Segment]:
+    """What is said in a stretch of a recording that begins at `start` seconds, in the recording's times."""
+    segments = []
+    for heard in result.segments:
+        segments.append(_shifted(heard, start, channel))
+        tell(segments[-1])
+        lease.check()
+    return segments
 
 
 def _shifted(segment: Segment, start: float, channel: int | None) -> Segment:

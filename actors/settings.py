@@ -15,8 +15,8 @@ class ActorSettings(msgspec.Struct, frozen=True, kw_only=True):
     whisper_compute_type: str = "auto"
     #: Cores for one transcription; 0: all of them.
     whisper_threads: Annotated[int, Meta(ge=0, le=10_000)] = 0
-    #: sequential: faster-whisper as it is; windowed: short windows of packed speech, of several jobs in one batch.
-    engine: Literal["sequential", "windowed"] = "sequential"
+    #: windowed: short windows of packed speech, of several jobs in one batch; sequential: faster-whisper as it is.
+    engine: Literal["windowed", "sequential"] = "windowed"
     #: Of the sequential engine.
     beam_size: Annotated[int, Meta(ge=1, le=100)] = 5
     #: Models kept in memory at once; the one not used for longest goes first.
