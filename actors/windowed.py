@@ -64,8 +64,8 @@ class Recording:
             self.close()
 
     def find_language(self) -> None:
-        """Let the first windows vote on the language, unless it is known. Nothing to hear: English, at 0.0."""
-        self._fill(VOTERS)
+        """Let the windows of a minute or two vote on the language, unless it is known. None: English, at 0.0."""
+        self._fill(2 * VOTERS)
         if not self._places:
             self.language, self.language_probability = self.language or "en", 0.0
         if self.language is not None:

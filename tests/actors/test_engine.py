@@ -20,6 +20,7 @@ from actors.settings import ActorSettings
 from storage.job import Options
 from storage.transcript import Segment
 from tests.conftest import ROOT, Sample
+from tests.recordings import joined
 
 normalize_english = EnglishTextNormalizer()
 normalize = BasicTextNormalizer(remove_diacritics=True)
@@ -162,6 +163,20 @@ def test_the_language_is_that_of_the_speech_after_a_long_silence(
     first = next(result.segments)
     assert result.language == "es"
     assert first.start > 34
+
+
+@pytest.mark.parametrize(("first", "then"), [("fr", "it"), ("music", "pt")])
+def test_twenty_seconds_of_something_else_do_not_decide_the_language(
+    first: str, then: str, weights_dir: Path, speech: dict[str, list[Sample]]
+) -> None:
+    engine = Engine(ON_CPU, lambda name: weights_dir / name)
+    beginning = music(20) if first == "music" else joined(speech[first], 20)[: 20 * SAMPLE_RATE]
+    samples = np.concatenate([beginning, joined(speech[then], 40)]).astype(np.float32)
+
+    language, probability = engine.detect_language(samples, Options(model="base"))
+
+    assert language == then
+    assert 0.5 < probability < 1
 
 
 def test_french_is_translated_to_english(engine: Engine, speech: dict[str, list[Sample]]) -> None:

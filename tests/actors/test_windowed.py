@@ -133,8 +133,8 @@ def test_jobs_at_once_keep_their_own_language_and_task(engine: Engine, speech: d
 
 
 def test_the_language_is_voted_on_by_several_windows(engine: Engine, speech: dict[str, list[Sample]]) -> None:
-    # The recording begins with one sentence of another language.
-    samples = np.concatenate([samples_of(speech["es"][0]), np.zeros(5 * SAMPLE_RATE), joined(speech["fr"], 40)])
+    # The recording begins with a third in another language.
+    samples = np.concatenate([joined(speech["es"], 20)[: 20 * SAMPLE_RATE], joined(speech["fr"], 40)])
 
     result = engine.transcribe(samples.astype(np.float32), Options(model="base"))
     text = text_of(list(result.segments))
