@@ -16,7 +16,7 @@ from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import get_suppressed_tokens
 
 from actors.audio import SAMPLE_RATE
-from actors.guards import UNHEARD_SECONDS, guessed, repeats, silent, worded
+from actors.guards import UNHEARD_SECONDS, guessed, repeats, says_twice, silent, worded
 from actors.windows import FEATURES_PER_SECOND, Shape, Window
 from storage.transcript import Word
 
@@ -230,14 +230,16 @@ class _Text:
         # CTranslate2 divides by the number of tokens; Whisper counts the end too.
         self.log_probability: float = result.scores[0] * len(tokens) / (len(tokens) + 1)
         self.silence_probability: float = result.no_speech_prob
-        self.repeats = len(tokens) >= budget or repeats(tokenizer.decode(tokens))
+        text = tokenizer.decode(tokens)
+        self.repeats = len(tokens) >= budget or repeats(text)
         #: start, end and tokens, as faster-whisper's alignment wants them.
         self.segments: list[dict[str, Any]] = []
         self.rest: int | None = None
         if silent(self.log_probability, self.silence_probability):
             self.suspect = False
             return
-        self.suspect = self.repeats or guessed(self.log_probability)
+        # What is still said twice at a closer look was said twice.
+        self.suspect = self.repeats or guessed(self.log_probability) or (not request.final and says_twice(text))
         heard_until = self._cut(tokens, window.seconds)
         after = round(heard_until * SAMPLE_RATE)
         if window.speech_between(after, len(window.samples)) > UNHEARD_SECONDS * SAMPLE_RATE:

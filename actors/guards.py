@@ -20,21 +20,25 @@ UNHEARD_SECONDS = 0.8
 
 
 def repeats(text: str) -> bool:
-    """Whether a text repeats itself: as a whole, two to ten words three times running, or six to sixteen twice."""
+    """Whether a text repeats itself beyond belief: as a whole, or two to ten words three times running."""
     raw = text.encode()
     if raw and len(raw) / len(zlib.compress(raw)) > MAX_COMPRESSION_RATIO:
         return True
     words = text.lower().split()
-    if any(
-        words[at : at + size] == words[at + size : at + 2 * size]
-        for size in range(6, 17)
-        for at in range(len(words) - 2 * size + 1)
-    ):
-        return True
     return any(
         words[at : at + size] == words[at + size : at + 2 * size] == words[at + 2 * size : at + 3 * size]
         for size in range(2, 11)
         for at in range(len(words) - 3 * size + 1)
+    )
+
+
+def says_twice(text: str) -> bool:
+    """Whether six to sixteen words come twice running: people do say that, but a model in doubt does so oftener."""
+    words = text.lower().split()
+    return any(
+        words[at : at + size] == words[at + size : at + 2 * size]
+        for size in range(6, 17)
+        for at in range(len(words) - 2 * size + 1)
     )
 
 

@@ -15,7 +15,7 @@ from whisper_normalizer.english import EnglishTextNormalizer
 from actors.audio import SAMPLE_RATE, decode
 from actors.decoder import Decoder, Request
 from actors.engine import Engine
-from actors.guards import repeats, silent, worded
+from actors.guards import repeats, says_twice, silent, worded
 from actors.settings import ActorSettings
 from actors.voice import Span, listen
 from actors.windowed import Windowed
@@ -199,7 +199,7 @@ def test_language_detection_hears_one_window(engine: Engine, speech: dict[str, l
         ("", False),
         ("No, no, no.", False),
         ("Press one to hear it. Press two to delete it. Press three to keep it.", False),
-        ("if you wish to immediately connect to the call, if you wish to immediately connect to the call,", True),
+        ("if you wish to immediately connect to the call, if you wish to immediately connect to the call,", False),
         ("I'm going to go I'm going to go I'm going to go", True),
         ("go " * 40, True),
         ("ああ" * 40, True),
@@ -207,6 +207,20 @@ def test_language_detection_hears_one_window(engine: Engine, speech: dict[str, l
 )
 def test_text_that_repeats_itself_is_recognised(text: str, says_again: bool) -> None:
     assert repeats(text) is says_again
+
+
+def test_long_words_said_twice_are_worth_another_look() -> None:
+    assert says_twice("if you wish to immediately connect to the call, if you wish to immediately connect to the call,")
+    assert not says_twice("Press one to hear it. Press two to delete it. Press three to keep it.")
+
+
+def test_what_is_really_said_twice_is_written_twice(engine: Engine, speech: dict[str, list[Sample]]) -> None:
+    sentence = next(sample for sample in speech["en"] if "fox" in sample.text)
+    once = np.concatenate([samples_of(sentence), np.zeros(SAMPLE_RATE, np.float32)])
+
+    text = text_of(heard(engine, np.tile(once, 2), Options(model="tiny.en")))
+
+    assert text.lower().count("lazy dog") == 2
 
 
 def test_what_is_probably_silence_is_no_word() -> None:
