@@ -27,6 +27,7 @@ class Unsupervised(msgspec.Struct, frozen=True):
     plan: Stack
     redis: Running
     store: Running
+    #: Its process alone, as each worker's; TMPDIR of its own.
     api: Running
     workers: list[Running]
     jobs: JobStore
@@ -35,12 +36,13 @@ class Unsupervised(msgspec.Struct, frozen=True):
 
 @contextmanager
 def unsupervised(folder: Path, settings: Mapping[str, str], *, workers: int = 1) -> Iterator[Unsupervised]:
-    """`settings` are environment variables, over those of this process.
+    """`settings` are environment variables, over those of this process. With no worker, jobs stay pending.
 
     Raises:
         StackFailed: the weights are not to be had, or a part did not start.
     """
-    fetch_weights(plan(_environment(folder, settings)))
+    if workers:
+        fetch_weights(plan(_environment(folder, settings)))
     # Ports are drawn now, for they are only free, not ours.
     planned = plan(_environment(folder, settings))
     jobs = JobStore.connect(planned.storage)
@@ -62,7 +64,13 @@ def unsupervised(folder: Path, settings: Mapping[str, str], *, workers: int = 1)
                 running.start(timeout_seconds=120)
         except PartFailed as error:
             raise StackFailed(str(error)) from error
+        stack.objects.prepare()
         yield stack
+
+
+def temporary_folder(directory: Path) -> Path:
+    """TMPDIR of the part that has this folder: empty at first."""
+    return directory / "tmp"
 
 
 def _environment(folder: Path, settings: Mapping[str, str]) -> dict[str, str]:
@@ -81,8 +89,11 @@ def _environment(folder: Path, settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def _own_folder(stack: Stack, part: Part) -> Part:
-    """For its log; the store's and Redis's parts bring their own environment, ours want the stack's."""
-    return msgspec.structs.replace(part, directory=stack.folder / part.name, env={**stack.environment, **part.env})
+    """Our own programs in a folder of their own too, with an empty TMPDIR, so that every file they write is seen."""
+    directory = stack.folder / part.name
+    temporary_folder(directory).mkdir(parents=True)
+    env = {**stack.environment, **part.env, "TMPDIR": str(temporary_folder(directory))}
+    return msgspec.structs.replace(part, directory=directory, env=env)
 
 
 def _worker(stack: Stack, part: Part, number: int, jobs: JobStore) -> Running:
