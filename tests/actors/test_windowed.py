@@ -28,6 +28,9 @@ from tests.recordings import joined, samples_of
 normalize = BasicTextNormalizer(remove_diacritics=True)
 normalize_english = EnglishTextNormalizer()
 
+#: The clip of each language that counts to ten.
+COUNTING = {"conteo", "comptage", "conteggio", "contagem", "ginti"}
+
 SETTINGS = ActorSettings(whisper_device="cpu", loaded_models=2, engine="windowed")
 
 
@@ -99,6 +102,38 @@ def test_words_are_where_faster_whisper_finds_them(engine: Engine, sequential: E
     assert np.mean([abs(a.end - b.end) for a, b in pairs]) < 0.1
     times = [time for word in windowed for time in (word.start, word.end)]
     assert times == sorted(times)
+
+
+@pytest.mark.parametrize("language", ["es", "fr", "it", "pt", "ja"])
+def test_words_of_other_languages_are_where_faster_whisper_finds_them(
+    language: str, engine: Engine, sequential: Engine, speech: dict[str, list[Sample]]
+) -> None:
+    options = Options(model="base", language=language, timestamp_granularity="word")
+    gap = np.zeros(SAMPLE_RATE, np.float32)
+    clips = np.concatenate([part for clip in speech[language] for part in (samples_of(clip), gap)])
+
+    windowed = words_of(heard(engine, clips, options))
+    reference = words_of(heard(sequential, clips, options))
+
+    pairs = list(_same_words(reference, windowed))
+    assert len(pairs) > 0.3 * len(reference)
+    assert np.mean([abs(a.start - b.start) for a, b in pairs]) < 0.1
+    assert np.mean([abs(a.end - b.end) for a, b in pairs]) < 0.1
+
+
+@pytest.mark.parametrize("language", ["es", "fr", "it", "pt", "hi"])
+def test_other_languages_are_translated_as_faster_whisper_does(
+    language: str, engine: Engine, sequential: Engine, speech: dict[str, list[Sample]]
+) -> None:
+    options = Options(model="base", language=language, task="translate")
+    counting, *_ = [clip for clip in speech[language] if clip.name in COUNTING]
+
+    windowed = normalize_english(text_of(heard(engine, samples_of(counting), options)))
+    reference = normalize_english(text_of(heard(sequential, samples_of(counting), options)))
+
+    # Numbers are told by their digits, however they are spaced; a count of ten is a count of ten in English.
+    assert "234567" in reference.replace(" ", "")
+    assert "234567" in windowed.replace(" ", "")
 
 
 def test_the_first_segment_comes_early_and_closing_ends_the_threads(weights_dir: Path, english: np.ndarray) -> None:
