@@ -160,7 +160,13 @@ class Pipeline:
             if following >= known:
                 self._announce(claim, following, piece)
         facts = {"duration": str(round(reading.seconds, 3)), "warnings": msgspec.json.encode(warnings).decode()}
-        log.info("recording cut", job_id=job.job_id, duration=round(reading.seconds, 1))
+        log.info(
+            "recording cut",
+            job_id=job.job_id,
+            duration=round(reading.seconds, 1),
+            fetched_bytes=recording.fetched_bytes,
+            requests=recording.requests,
+        )
         if self._chunks.finish_cut(job.job_id, claim.token, **facts):
             self._send_job(job)
 

@@ -3,8 +3,8 @@
 import difflib
 import itertools
 import os
+import re
 import signal
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -31,16 +31,18 @@ from storage.object_store import ObjectStore
 from storage.partial import partial_segments
 from storage.settings import StorageSettings
 from storage.transcript import Transcript
+from tests.actors.conftest import Convert
 from tests.conftest import Sample
 from tests.processes import new_worker
-from tests.recordings import joined, samples_of, wav
+from tests.recordings import joined, samples_of, tone, wav
 from tests.stack import Parts
 from tests.storage.test_job_store import wait_until
 
 normalize = EnglishTextNormalizer()
 
-#: The long recording says the same again and again, which looks like a loop: every window would be decoded six times.
-ONE_PASS = {"temperature": 1.0}
+#: Silence between sentences that are said again and again. Nearer to each other they look like a loop in the text, and
+#: each window would be decoded six times; and what is said beside a word moves it by more than a cut does.
+APART_SECONDS = 4.0
 
 
 def shifts_of_words(a: Transcript, b: Transcript) -> list[float]:
@@ -77,9 +79,23 @@ class World:
         self._broker = make_broker(self.settings)
         self._folder = folder
         self._workers: list[Running] = []
+        self._shared: Running | None = None
+
+    def shared_worker(self) -> Running:
+        """A worker for the tests that do it no harm; it is gone once a test starts one of its own."""
+        if self._shared is None:
+            self._shared = self._new_worker()
+        return self._shared
 
     def worker(self, **more: str) -> Running:
-        """A running worker whose lease and heartbeat are short, so that tests need not wait for long."""
+        """A running worker of the test's own."""
+        if self._shared is not None:
+            self._shared.stop()
+            self._shared = None
+        return self._new_worker(**more)
+
+    def _new_worker(self, **more: str) -> Running:
+        """Its lease and heartbeat are short, so that tests need not wait for long."""
         short = {"LEASE_SECONDS": "3", "HEARTBEAT_SECONDS": "3", "JANITOR_SECONDS": "1", "CHUNK_TARGET_SECONDS": "20"}
         worker = new_worker(self._folder / f"worker-{len(self._workers)}", self.settings, **{**short, **more})
         self._workers.append(worker)
@@ -140,10 +156,8 @@ def world(
 
 
 @pytest.fixture
-def worker(world: World) -> Iterator[Running]:
-    running = world.worker()
-    yield running
-    running.stop()
+def worker(world: World) -> Running:
+    return world.shared_worker()
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +169,7 @@ def clip(speech: dict[str, list[Sample]]) -> Sample:
 @pytest.fixture(scope="module")
 def long_recording(speech: dict[str, list[Sample]]) -> bytes:
     """Long enough to be in the middle of it when something is killed."""
-    return wav(joined(speech["en"], seconds=300))
+    return wav(joined(speech["en"], seconds=200, gap_seconds=APART_SECONDS))
 
 
 def test_a_recording_goes_in_and_a_transcript_in_every_format_comes_out(
@@ -183,7 +197,7 @@ def test_a_recording_goes_in_and_a_transcript_in_every_format_comes_out(
 def test_the_text_so_far_is_read_in_order_and_without_gaps_while_the_job_runs(
     world: World, worker: Running, long_recording: bytes
 ) -> None:
-    job_id = world.submit(long_recording, **ONE_PASS)
+    job_id = world.submit(long_recording)
     world.until(job_id, lambda job: job.progress > 0 and 0 in world.chunks.done(job_id))
     seen = []
     while world.jobs.get(job_id).status == "processing":
@@ -226,6 +240,37 @@ def test_a_recording_that_breaks_off_is_transcribed_as_far_as_it_goes_with_a_war
     assert any("breaks off after 1." in warning for warning in job.warnings)
 
 
+@pytest.mark.parametrize("ending", ["wav", "mp3"])
+def test_a_tenth_of_a_second_is_transcribed_to_nothing(
+    ending: str, world: World, worker: Running, convert: Convert
+) -> None:
+    job_id = world.submit(convert(wav(tone(0.1)), ending))
+
+    job = world.finished(job_id)
+
+    assert (job.status, job.warnings) == ("completed", [])
+    assert world.transcript(job_id).segments == []
+    assert job.duration == pytest.approx(0.1, abs=0.03)
+
+
+def test_a_recording_without_a_length_is_refused_where_it_passes_the_limit_and_its_chunks_are_swept(
+    world: World, long_recording: bytes, clip: Sample, convert: Convert
+) -> None:
+    streamed = convert(long_recording, "mkv", "-c:a", "flac", "-live", "1")
+    running = world.worker(MAX_DURATION="170")
+
+    job_id = world.submit(streamed)
+    job = world.finished(job_id)
+    next_job = world.finished(world.submit(clip.path.read_bytes()))
+    running.stop()
+
+    assert (job.status, job.error_code, job.attempts) == ("failed", "audio_too_long", 1)
+    assert re.fullmatch(r"the recording lasts at least 170\.\d s, the limit is 170 s", job.error or "")
+    assert len(world.chunks.chunks(job_id)) > 5
+    assert world.chunk_objects(job_id) == world.results(job_id) == []
+    assert next_job.status == "completed"
+
+
 def test_a_bad_file_fails_its_job_with_a_sentence_and_is_not_tried_again(world: World, worker: Running) -> None:
     bad = world.submit(b"This is a letter, not a recording. " * 50)
     missing = world.enqueue(new_job_id(), 10)
@@ -241,7 +286,7 @@ def test_a_bad_file_fails_its_job_with_a_sentence_and_is_not_tried_again(world: 
 def test_a_cancel_takes_effect_between_segments_and_leaves_no_results(
     world: World, worker: Running, long_recording: bytes, clip: Sample
 ) -> None:
-    job_id = world.submit(long_recording, **ONE_PASS)
+    job_id = world.submit(long_recording)
     world.until(job_id, lambda job: 0 < job.progress < 60)
 
     world.jobs.cancel(job_id)
@@ -281,7 +326,7 @@ def test_a_second_attempt_goes_on_from_the_stored_transcript(world: World, clip:
 
 def test_a_killed_workers_job_is_done_by_another(world: World, long_recording: bytes) -> None:
     first = world.worker()
-    job_id = world.submit(long_recording, **ONE_PASS)
+    job_id = world.submit(long_recording)
     world.until(job_id, lambda job: job.progress > 0)
 
     first.kill()
@@ -298,7 +343,7 @@ def test_a_stopping_worker_hands_its_job_back_and_the_attempt_does_not_count(
     world: World, long_recording: bytes
 ) -> None:
     first = world.worker()
-    job_id = world.submit(long_recording, **ONE_PASS)
+    job_id = world.submit(long_recording)
     world.until(job_id, lambda job: job.progress > 0)
 
     first.stop()
@@ -315,7 +360,7 @@ def test_a_frozen_worker_that_wakes_up_changes_nothing_and_there_is_one_result(
     world: World, long_recording: bytes, clip: Sample
 ) -> None:
     frozen = world.worker()
-    job_id = world.submit(long_recording, **ONE_PASS)
+    job_id = world.submit(long_recording)
     world.until(job_id, lambda job: job.progress > 0)
 
     frozen.pause()
@@ -335,7 +380,7 @@ def test_a_frozen_worker_that_wakes_up_changes_nothing_and_there_is_one_result(
 
 
 def test_a_recording_that_kills_its_workers_fails_after_its_attempts(world: World, long_recording: bytes) -> None:
-    job_id = world.submit(long_recording, **ONE_PASS)
+    job_id = world.submit(long_recording)
     for attempt in (1, 2):
         # One chunk, so that the job's own attempts are counted.
         running = world.worker(MAX_JOB_ATTEMPTS="2", CHUNK_TARGET_SECONDS="600", CHUNK_MAX_SECONDS="900")
@@ -350,7 +395,7 @@ def test_a_recording_that_kills_its_workers_fails_after_its_attempts(world: Worl
 
 
 def test_a_chunk_that_kills_its_workers_fails_its_job_after_its_attempts(world: World, long_recording: bytes) -> None:
-    job_id = world.submit(long_recording, **ONE_PASS)
+    job_id = world.submit(long_recording)
     # Somebody announced a chunk and died; whoever takes it dies too.
     cutting = world.jobs.claim(job_id, "dead", lease_seconds=0.1, max_attempts=9)
     world.chunks.announce(job_id, cutting.token, Chunk(0, 0.0, 20.0, 20.0), parallel=1, language="en")
@@ -371,8 +416,8 @@ def test_a_long_recording_is_cut_and_its_words_stand_where_they_stood_uncut(
 ) -> None:
     # Without the one that counts: "1-2-3" or "one, two, three" is Whisper's choice.
     sentences = [sample for sample in speech["en"] if "two" not in sample.text.lower()]
-    recording = wav(joined(sentences, seconds=100, gap_seconds=2.0))
-    wanted: dict[str, object] = {**ONE_PASS, "temperature": 0.0, "timestamp_granularity": "word"}
+    recording = wav(joined(sentences, seconds=100, gap_seconds=APART_SECONDS))
+    wanted: dict[str, object] = {"timestamp_granularity": "word"}
     cutting = world.worker(CHUNK_TARGET_SECONDS="15", CHUNK_MAX_SECONDS="25")
     cut = world.submit(recording, **wanted)
     in_pieces = world.finished(cut)
@@ -388,8 +433,8 @@ def test_a_long_recording_is_cut_and_its_words_stand_where_they_stood_uncut(
     assert in_one.phase is None
     assert in_pieces.duration == in_one.duration == pytest.approx(len(recording) / 32000, abs=0.1)
     assert [segment.id for segment in a.segments] == list(range(len(a.segments)))
-    assert jiwer.wer(normalize(b.text), normalize(a.text)) < 0.05
-    assert statistics.median(shifts_of_words(a, b)) <= 0.05
+    assert normalize(a.text) == normalize(b.text)
+    assert max(shifts_of_words(a, b)) <= 0.05
     assert world.chunk_objects(cut) == []
 
 
@@ -409,7 +454,7 @@ def test_a_store_that_goes_away_and_comes_back_costs_no_attempt(world: World, wo
 def test_a_redis_that_goes_away_and_comes_back_loses_no_job(
     world: World, worker: Running, long_recording: bytes
 ) -> None:
-    job_id = world.submit(long_recording, **ONE_PASS)
+    job_id = world.submit(long_recording)
     world.until(job_id, lambda job: job.progress > 0)
 
     world.redis.running.kill()

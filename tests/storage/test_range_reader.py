@@ -127,3 +127,26 @@ def test_a_read_that_fails_does_not_move() -> None:
 
     assert reader.tell() == 10
     assert reader.read(FIRST_WINDOW) == CONTENT[10 : FIRST_WINDOW + 10]
+
+
+def test_a_short_jump_forward_is_reading_on() -> None:
+    reader = RangeReader(lambda begin, end: bytes(end - begin), 20 * 2**20)
+
+    # A little of every 300 kB, as the sound of a video whose pictures are skipped.
+    for position in range(0, reader.size, 300_000):
+        reader.seek(position)
+        reader.read(10_000)
+
+    assert reader.requests < 20
+    assert reader.fetched_bytes <= reader.size
+
+
+def test_long_jumps_fetch_little_of_what_lies_between() -> None:
+    reader = RangeReader(lambda begin, end: bytes(end - begin), 20 * 2**20)
+
+    for position in range(0, reader.size, 2**20):
+        reader.seek(position)
+        reader.read(10_000)
+
+    assert reader.requests == 20
+    assert reader.fetched_bytes == 20 * FIRST_WINDOW
