@@ -44,6 +44,21 @@ class Piece(msgspec.Struct, frozen=True):
         return self.begin + len(self.samples)
 
 
+def with_short_start(piece: Piece, seconds: float = 15.0) -> list[Piece]:
+    """A recording's first piece in two, the first of about `seconds`, cut where it is quietest: text comes early."""
+    around = round(seconds / 2 * _FRAMES_A_SECOND)
+    if len(piece.samples) < 4 * around * FRAME:
+        return [piece]
+    energy = np.square(piece.samples[: 3 * around * FRAME]).reshape(-1, FRAME).sum(axis=1)
+    quiet = np.convolve(energy, np.ones(_PAUSE), mode="same")[around : 3 * around - _PAUSE // 2]
+    cut = (around + int(np.argmin(quiet))) * FRAME
+    share = piece.share * cut / len(piece.samples)
+    return [
+        msgspec.structs.replace(piece, samples=piece.samples[:cut], share=share),
+        msgspec.structs.replace(piece, begin=piece.begin + cut, samples=piece.samples[cut:], share=piece.share - share),
+    ]
+
+
 class Reading:
     """One pass over a recording: first `pieces`, while it is read, then `rest`."""
 

@@ -19,7 +19,7 @@ import numpy as np
 import structlog
 
 from actors import audio, formats
-from actors.cut import Piece, Reading
+from actors.cut import Piece, Reading, with_short_start
 from actors.engine import Engine
 from actors.errors import ActorError
 from actors.lease import Lease, Stopping
@@ -145,13 +145,14 @@ class Pipeline:
         with self._objects.open(job.source.key) as recording:
             reading = self._reading(job, recording, lease, warnings)
             for piece in reading.pieces():
-                if number >= known:
-                    facts = {"length_estimate": str(reading.seconds * job.source.size / max(recording.tell(), 1))}
-                    if number == 0:
-                        language, probability = self._engine.detect_language(piece.samples, job.options)
-                        facts |= {"language": language, "language_probability": str(probability)}
-                    self._announce(claim, number, piece, **facts)
-                number += 1
+                facts = {"length_estimate": str(reading.seconds * job.source.size / max(recording.tell(), 1))}
+                if number == known == 0:
+                    language, probability = self._engine.detect_language(piece.samples, job.options)
+                    facts |= {"language": language, "language_probability": str(probability)}
+                for part in [piece] if number else with_short_start(piece):
+                    if number >= known:
+                        self._announce(claim, number, part, **facts)
+                    number += 1
         rest = reading.rest()
         if number == 0:
             self._finish_here(claim, lease, rest, reading.seconds, warnings)

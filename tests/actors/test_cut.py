@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.audio import SAMPLE_RATE
-from actors.cut import Cutter, Piece, Reading
+from actors.cut import Cutter, Piece, Reading, with_short_start
 from actors.voice import FRAME
 
 
@@ -102,6 +102,26 @@ def test_the_size_of_the_blocks_makes_no_difference(block: int) -> None:
 
     expected = pieces_of(samples, 8, 14)
     assert [(piece.begin, piece.end) for piece in pieces] == [(piece.begin, piece.end) for piece in expected]
+
+
+def test_the_first_piece_is_parted_in_a_pause_so_that_text_comes_early() -> None:
+    samples = recording((9.5, 0.1), (4, 0.6), (20, 0.4), (27, 1))
+    piece = Piece(3 * FRAME, samples, share=62.6)
+
+    first, rest = with_short_start(piece)
+
+    assert first.begin == piece.begin
+    assert rest.begin == first.end
+    assert 13.6 < first.end / SAMPLE_RATE - 0.096 < 14.2
+    np.testing.assert_array_equal(np.concatenate([first.samples, rest.samples]), samples)
+    assert first.share + rest.share == pytest.approx(62.6)
+    assert first.share == pytest.approx(62.6 * len(first.samples) / len(samples))
+
+
+def test_a_first_piece_that_is_short_anyhow_stays_whole() -> None:
+    piece = Piece(0, recording((20, 1)))
+
+    assert with_short_start(piece) == [piece]
 
 
 def test_a_reading_tells_shares_that_add_up_to_what_was_read_and_channels_apart() -> None:

@@ -29,7 +29,8 @@ words_of = EnglishTextNormalizer()
 
 @pytest.fixture(scope="module")
 def talk(speech: dict[str, list[Sample]]) -> Sample:
-    return speech["en"][-1]
+    # Not the one that counts: "1-2-3" or "one, two, three" is Whisper's choice.
+    return next(sample for sample in speech["en"] if "fox" in sample.text)
 
 
 @pytest.fixture(scope="module")
