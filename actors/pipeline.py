@@ -205,8 +205,8 @@ class Pipeline:
             found: list[list[Segment]] = []
             for piece in pieces:
                 result = self._engine.transcribe(piece.samples, options)
-                if not found:
-                    # Its language is heard together with its first words, and is the other channels' too.
+                if not probability and result.language_probability:
+                    # The language is heard together with the first words, and is the other channels' too.
                     options = msgspec.structs.replace(options, language=result.language)
                     probability = result.language_probability
                 found.append(_said(result, piece.begin / audio.SAMPLE_RATE, piece.channel, lease, tell))
