@@ -397,5 +397,4 @@ def _frames(packet: "Packet[AudioStream]", damage: _Damage) -> Iterator[AudioFra
 def _resampled(resampler: AudioResampler | None, frame: AudioFrame | None) -> Iterator[np.ndarray]:
     """The samples that are ready once `frame` is in; None: those that are left."""
     if resampler is not None:
-        for ready in resampler.resample(frame):
-            yield ready.to_ndarray()
+        yield from (ready.to_ndarray() for ready in resampler.resample(frame))
