@@ -31,9 +31,6 @@ class Accepted(msgspec.Struct, kw_only=True):
     known: Known
     #: form, or link: put straight into the bucket.
     way: str
-    accepted_at: float
-    #: As last seen.
-    status: str = "pending"
     final_at: float | None = None
     #: The final job with its transcript, as it was answered first.
     job: dict[str, Any] | None = None
@@ -60,7 +57,7 @@ class Client:
         """
         options = {**known.options, "priority": priority}
         job_id = self._by_form(known, options) if way == "form" else self._by_link(known, options)
-        return Accepted(job_id=job_id, known=known, way=way, accepted_at=time.monotonic())
+        return Accepted(job_id=job_id, known=known, way=way)
 
     def status(self, job_id: str, include: str = "result,files") -> dict[str, Any] | None:
         """The job; None: there is no such job."""
@@ -208,7 +205,6 @@ class Crowd:
                         job = self._client.status(one.job_id)
                 except GaveUp:
                     continue  # The verdict asks once more.
-                one.status = "unknown" if job is None else job["status"]
                 if job is not None and job["status"] in _FINAL:
                     one.job, one.final_at = job, time.monotonic()
                     self._at_once.release()
