@@ -138,8 +138,8 @@ return {'ok', status}
 """
 )
 
-#: ARGV: token, lease in seconds, progress (0 to 100), field, value, ... A sign of life: renews the lease, raises the
-#: progress, and tells the worker whether the job is still its own.
+#: ARGV: token, lease in seconds, progress (0 to 100). A sign of life: renews the lease, raises the progress, and tells
+#: the worker whether the job is still its own.
 #: Returns ok | missing | conflict | fenced, and the status.
 BEAT = (
     PRELUDE
@@ -147,7 +147,6 @@ BEAT = (
 if status ~= 'processing' then return {'conflict', status} end
 if get('token') ~= ARGV[1] then return {'fenced', status} end
 hold(ARGV[2])
-for i = 4, #ARGV, 2 do redis.call('HSET', job, ARGV[i], ARGV[i + 1]) end
 if tonumber(ARGV[3]) > tonumber(get('progress') or '0') then
     redis.call('HSET', job, 'progress', ARGV[3])
     announce('type', 'progress', 'progress', ARGV[3])

@@ -159,18 +159,13 @@ class JobStore:
         raise JobConflict(f"job {job_id} is {status}")
 
     @redis_errors()
-    def beat(
-        self, job_id: str, token: str, progress: float, lease_seconds: float, duration: float | None = None
-    ) -> None:
+    def beat(self, job_id: str, token: str, progress: float, lease_seconds: float) -> None:
         """Renew the lease and tell the progress, 0 to 100; it never goes back.
 
         Raises:
             JobFenced: the job was cancelled, deleted or taken over: whoever beats must stop.
         """
-        known: list[str | float] = [] if duration is None else ["duration", duration]
-        outcome, status = _answer(
-            self._beat(keys=job_keys(job_id), args=[token, lease_seconds, round(progress, 1), *known])
-        )
+        outcome, status = _answer(self._beat(keys=job_keys(job_id), args=[token, lease_seconds, round(progress, 1)]))
         if outcome != "ok":
             raise JobFenced(f"job {job_id} is {status or 'deleted'} and not this worker's")
 

@@ -72,7 +72,7 @@ def test_another_owners_job_is_missing(jobs: JobStore) -> None:
 def test_a_claimed_job_completes_and_its_record_says_so(jobs: JobStore) -> None:
     job = stored(jobs)
     claim = jobs.claim(job.job_id, "w1", lease_seconds=30, max_attempts=3)
-    jobs.beat(job.job_id, claim.token, 40, lease_seconds=30, duration=12.5)
+    jobs.beat(job.job_id, claim.token, 40, lease_seconds=30)
 
     jobs.complete(job.job_id, claim.token, {"json": 10, "srt": 5}, 12.5)
 
