@@ -5,7 +5,7 @@ out: a chunk begins shortly before speech and ends shortly after. No sample chan
 are exact.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 import msgspec
@@ -57,6 +57,22 @@ def with_short_start(piece: Piece, seconds: float = 15.0) -> list[Piece]:
         msgspec.structs.replace(piece, samples=piece.samples[:cut], share=share),
         msgspec.structs.replace(piece, begin=piece.begin + cut, samples=piece.samples[cut:], share=piece.share - share),
     ]
+
+
+def not_reached(pieces: Iterable[Piece], reached: Mapping[int | None, int]) -> Iterator[Piece]:
+    """What of the pieces an earlier cut has not announced, whatever settings or version it cut with.
+
+    `reached`: of each channel, where in the recording the chunks that are known end, in samples.
+    """
+    for piece in pieces:
+        skipped = reached.get(piece.channel, 0) - piece.begin
+        if skipped <= 0:
+            yield piece
+        elif skipped < len(piece.samples):
+            share = piece.share * (1 - skipped / len(piece.samples))
+            yield msgspec.structs.replace(
+                piece, begin=piece.begin + skipped, samples=piece.samples[skipped:], share=share
+            )
 
 
 class Reading:

@@ -41,6 +41,9 @@ _MAX_FIRST_TIMESTAMP = 50
 
 _SECONDS_PER_TIMESTAMP = 0.02
 
+#: Seconds of a window that must be written down for its rest to be tried: else a window could be tried without end.
+_LEAST_PROGRESS = 0.5
+
 _PREPENDED, _APPENDED = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"
 
 
@@ -243,7 +246,7 @@ class _Text:
         heard_until = self._cut(tokens, window.seconds)
         after = round(heard_until * SAMPLE_RATE)
         if window.speech_between(after, len(window.samples)) > UNHEARD_SECONDS * SAMPLE_RATE:
-            if after > 0:
+            if heard_until > _LEAST_PROGRESS:
                 self.rest = after
             elif not request.final:
                 self.suspect = True

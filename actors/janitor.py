@@ -111,7 +111,11 @@ class Janitor:
 
     def _send(self, job_id: str, number: int | None = None, priority: Priority | None = None) -> None:
         """`priority`: other than the job's own."""
-        priority = priority or self._jobs.get(job_id).options.priority
+        if priority is None:
+            try:
+                priority = self._jobs.get(job_id).options.priority
+            except JobMissing:
+                return  # Deleted just now.
         if number is None:
             messages.send(self._broker, job_id, priority)
         else:

@@ -19,7 +19,7 @@ import numpy as np
 import structlog
 
 from actors import audio, formats
-from actors.cut import Piece, Reading, with_short_start
+from actors.cut import Piece, Reading, not_reached, with_short_start
 from actors.engine import Engine
 from actors.errors import ActorError
 from actors.lease import Lease, Stopping
@@ -93,8 +93,9 @@ class Pipeline:
                 job_id, self._worker_id, self._settings.lease_seconds, self._settings.max_job_attempts
             )
         except (JobMissing, JobConflict) as reason:
-            # In other hands, or final. If those hands die, their lease runs out and the janitor sends a new message.
+            # In other hands, or final, if only by this attempt. If those hands die, the janitor sends a new message.
             log.info("job not taken", job_id=job_id, reason=str(reason))
+            sweep_if_unwanted(job_id, self._jobs, self._objects)
             return
         seconds = self._settings.lease_seconds
         lease = Lease(lambda progress: self._jobs.beat(job_id, claim.token, progress, seconds), seconds, self._stopping)
@@ -114,6 +115,7 @@ class Pipeline:
             claim = self._chunks.claim(job_id, number, self._settings.lease_seconds, self._settings.max_job_attempts)
         except (JobMissing, JobConflict) as reason:
             log.info("chunk not taken", job_id=job_id, chunk=number, reason=str(reason))
+            sweep_if_unwanted(job_id, self._jobs, self._objects)
             return
         seconds = self._settings.lease_seconds
         lease = Lease(lambda progress: self._chunks.beat(claim, seconds), seconds, self._stopping)
@@ -140,26 +142,27 @@ class Pipeline:
         """Read the recording once; announce its chunks, or transcribe it here if it is no longer than one."""
         job = claim.job
         warnings: list[str] = []
-        known = len(self._chunks.chunks(job.job_id))
-        number = 0
+        known = self._chunks.chunks(job.job_id)
+        reached = {chunk.channel: round(chunk.end * audio.SAMPLE_RATE) for chunk in known}
+        number = len(known)
         with self._objects.open(job.source.key) as recording:
             reading = self._reading(job, recording, lease, warnings)
             for piece in reading.pieces():
                 facts = {"length_estimate": str(reading.seconds * job.source.size / max(recording.tell(), 1))}
-                if number == known == 0:
+                parts = [piece]
+                if number == 0:
                     language, probability = self._engine.detect_language(piece.samples, job.options)
                     facts |= {"language": language, "language_probability": str(probability)}
-                for part in [piece] if number else with_short_start(piece):
-                    if number >= known:
-                        self._announce(claim, number, part, **facts)
+                    parts = with_short_start(piece)
+                for part in not_reached(parts, reached):
+                    self._announce(claim, number, part, **facts)
                     number += 1
         rest = reading.rest()
         if number == 0:
             self._finish_here(claim, lease, rest, reading.seconds, warnings)
             return
-        for following, piece in enumerate(rest, number):
-            if following >= known:
-                self._announce(claim, following, piece)
+        for following, piece in enumerate(not_reached(rest, reached), number):
+            self._announce(claim, following, piece)
         facts = {"duration": str(round(reading.seconds, 3)), "warnings": msgspec.json.encode(warnings).decode()}
         log.info(
             "recording cut",

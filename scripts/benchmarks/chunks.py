@@ -9,7 +9,7 @@ from typing import Any, Self
 import msgspec
 
 from actors.audio import decode_channels, encode_flac
-from actors.cut import Reading
+from actors.cut import Reading, with_short_start
 from actors.settings import ActorSettings
 from actors.voice import VoiceActivity
 from scripts.benchmarks.benchmark import BenchmarkFailed
@@ -117,6 +117,7 @@ def cut_into_files(recording: Path, folder: Path, settings: ActorSettings) -> li
         )
         for pieces in (reading.pieces, reading.rest):
             for piece in pieces():
-                paths.append(folder / f"{len(paths):04}.flac")
-                paths[-1].write_bytes(encode_flac(piece.samples))
+                for part in [piece] if paths else with_short_start(piece):
+                    paths.append(folder / f"{len(paths):04}.flac")
+                    paths[-1].write_bytes(encode_flac(part.samples))
     return paths

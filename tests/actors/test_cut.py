@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.audio import SAMPLE_RATE
-from actors.cut import Cutter, Piece, Reading, with_short_start
+from actors.cut import Cutter, Piece, Reading, not_reached, with_short_start
 from actors.voice import FRAME
 
 
@@ -122,6 +122,21 @@ def test_a_first_piece_that_is_short_anyhow_stays_whole() -> None:
     piece = Piece(0, recording((20, 1)))
 
     assert with_short_start(piece) == [piece]
+
+
+def test_a_cut_with_other_settings_goes_on_where_the_known_chunks_end() -> None:
+    samples = recording((9.5, 0.7), (4, 0.6), (20, 0.8), (27, 1), (12, 0.5))
+    known = pieces_of(samples, 10, 20)[:2]
+    reached: dict[int | None, int] = {None: known[-1].end}
+
+    rest = list(not_reached(pieces_of(samples, 25, 40), reached))
+
+    assert rest[0].begin == known[-1].end
+    assert np.concatenate([piece.samples for piece in (*known, *rest)]).shape == samples.shape
+    np.testing.assert_array_equal(np.concatenate([piece.samples for piece in (*known, *rest)]), samples)
+    assert [piece.begin for piece in not_reached(pieces_of(samples, 10, 20), reached)] == [
+        piece.begin for piece in pieces_of(samples, 10, 20)[2:]
+    ]
 
 
 def test_a_reading_tells_shares_that_add_up_to_what_was_read_and_channels_apart() -> None:

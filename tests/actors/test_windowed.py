@@ -136,6 +136,26 @@ def test_other_languages_are_translated_as_faster_whisper_does(
     assert "234567" in windowed.replace(" ", "")
 
 
+def test_a_job_may_ask_for_the_other_engine(engine: Engine, sequential: Engine, english: np.ndarray) -> None:
+    asked = Options(model="tiny.en", language="en", engine="sequential")
+
+    segments = heard(engine, english, asked)
+
+    assert segments == heard(sequential, english, Options(model="tiny.en", language="en"))
+    assert segments != heard(engine, english, Options(model="tiny.en", language="en"))
+
+
+def test_speech_in_noise_is_heard_after_the_text_before_it(engine: Engine, english: np.ndarray) -> None:
+    loud = np.random.default_rng(3).standard_normal(len(english)).astype(np.float32)
+    noise = english + 0.5 * float(english.std()) * loud
+    decoder = engine._loaded("base")
+
+    segments = heard(engine, noise, Options(model="base", language="en"))
+
+    as_it_is, _ = decoder.whisper.transcribe(noise, language="en", vad_filter=True)
+    assert jiwer.cer(normalize_english("".join(s.text for s in as_it_is)), normalize_english(text_of(segments))) < 0.1
+
+
 def test_the_first_segment_comes_early_and_closing_ends_the_threads(weights_dir: Path, english: np.ndarray) -> None:
     engine = Engine(SETTINGS, lambda name: weights_dir / name)
     others = set(threading.enumerate())

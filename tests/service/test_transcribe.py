@@ -92,6 +92,19 @@ def test_curl_gets_the_transcript_as_json(api: Api, talk: Sample) -> None:
     assert all(0 <= one["confidence"] <= 1 for one in (segment, *segment["words"]))
 
 
+def test_the_engine_is_chosen_by_request(api: Api, talk: Sample) -> None:
+    content = talk.path.read_bytes()
+
+    answer = post(api, content, engine="sequential", response_format="text")
+    unknown = post(api, content, engine="fastest")
+
+    assert answer.status_code == 200
+    assert_says(answer.text, talk.text)
+    assert unknown.status_code == 422
+    assert "engine" in unknown.json()["detail"]
+    assert "windowed" in unknown.text
+
+
 def test_each_format_is_answered_as_itself(api: Api, talk: Sample) -> None:
     content = talk.path.read_bytes()
 
