@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from storage.errors import JobFenced, QueueUnavailable
 
@@ -25,7 +25,7 @@ class Lease:
         self._stopping = stopping
         self._lost: JobFenced | None = None
         self._done = threading.Event()
-        self._beaten_at = time.monotonic()
+        self._next_beat = time.monotonic() + _BEAT_SECONDS
 
     def check(self) -> None:
         """Learn whether the work is still wanted; called between any two steps of it.
@@ -38,11 +38,15 @@ class Lease:
             raise Stopping
         if self._lost is not None:
             raise self._lost
-        if time.monotonic() - self._beaten_at >= _BEAT_SECONDS:
-            # While Redis is away the work goes on, as in _keep: to throw it away would cost more than to do it twice.
-            with suppress(QueueUnavailable):
+        if time.monotonic() >= self._next_beat:
+            pause = _BEAT_SECONDS
+            try:
                 self._beat(self.progress)
-            self._beaten_at = time.monotonic()
+            except QueueUnavailable:
+                # While Redis is away the work goes on, and does not wait for it before every step: to throw it away
+                # would cost more than to do it twice.
+                pause = self._lease_seconds / 4
+            self._next_beat = time.monotonic() + pause
 
     @contextmanager
     def kept(self) -> Iterator["Lease"]:
