@@ -90,35 +90,25 @@ def test_segments_follow_one_another(engine: Engine, english: np.ndarray) -> Non
     assert times[-1] <= len(english) / SAMPLE_RATE
 
 
-def test_words_are_where_faster_whisper_finds_them(engine: Engine, sequential: Engine, english: np.ndarray) -> None:
-    options = Options(model="base", language="en", timestamp_granularity="word")
-
-    windowed = words_of(heard(engine, english, options))
-    reference = words_of(heard(sequential, english, options))
-
-    pairs = list(_same_words(reference, windowed))
-    assert len(pairs) > 0.9 * len(reference)
-    assert np.mean([abs(a.start - b.start) for a, b in pairs]) < 0.1
-    assert np.mean([abs(a.end - b.end) for a, b in pairs]) < 0.1
-    times = [time for word in windowed for time in (word.start, word.end)]
-    assert times == sorted(times)
-
-
-@pytest.mark.parametrize("language", ["es", "fr", "it", "pt", "ja"])
-def test_words_of_other_languages_are_where_faster_whisper_finds_them(
-    language: str, engine: Engine, sequential: Engine, speech: dict[str, list[Sample]]
+@pytest.mark.parametrize("language", ["en", "es", "fr", "it", "pt", "ja"])
+def test_words_are_where_faster_whisper_finds_them(
+    language: str, engine: Engine, sequential: Engine, english: np.ndarray, speech: dict[str, list[Sample]]
 ) -> None:
     options = Options(model="base", language=language, timestamp_granularity="word")
     gap = np.zeros(SAMPLE_RATE, np.float32)
     clips = np.concatenate([part for clip in speech[language] for part in (samples_of(clip), gap)])
+    samples = english if language == "en" else clips
 
-    windowed = words_of(heard(engine, clips, options))
-    reference = words_of(heard(sequential, clips, options))
+    windowed = words_of(heard(engine, samples, options))
+    reference = words_of(heard(sequential, samples, options))
 
+    # In a language that it half knows, a model spells a word this way or that.
     pairs = list(_same_words(reference, windowed))
-    assert len(pairs) > 0.3 * len(reference)
+    assert len(pairs) > (0.9 if language == "en" else 0.3) * len(reference)
     assert np.mean([abs(a.start - b.start) for a, b in pairs]) < 0.1
     assert np.mean([abs(a.end - b.end) for a, b in pairs]) < 0.1
+    times = [time for word in windowed for time in (word.start, word.end)]
+    assert times == sorted(times)
 
 
 @pytest.mark.parametrize("language", ["es", "fr", "it", "pt", "hi"])
