@@ -19,6 +19,9 @@ from storage.settings import StorageSettings
 #: The queue of each priority, the one that goes first at the beginning.
 QUEUES: dict[Priority, str] = {name: f"transcribe-{name}" for name in ("high", "normal", "low")}
 _ORDER = list(QUEUES.values())
+#: Of what waits for others' servers, fetching a recording or posting a webhook: it has threads of its own, so that no
+#: transcription waits for a slow one.
+ERRANDS = "errands"
 
 #: How often a message is tried again while the store or the queue fails: with backoff from 1 to 60 s, about 45 minutes.
 MAX_RETRIES = 50
@@ -143,8 +146,8 @@ class OrderedBroker(RedisBroker):
         self._look_at[queue_name] = time.monotonic() + _LOOK_SECONDS
 
 
-def make_broker(settings: StorageSettings, threads: int = 1) -> RedisBroker:
-    """A broker that connects when first used. `threads`: of the worker it is for; senders need not say.
+def make_broker(settings: StorageSettings, threads: int = 1, queues: Sequence[str] = _ORDER) -> RedisBroker:
+    """A broker that connects when first used. `threads`, `queues`: of the worker it is for; senders need not say.
 
     A dead worker's messages are handed on by maintenance, which Dramatiq runs by chance, once in a thousand commands:
     an idle queue would wait for hours. Here every command does it. There is no time limit: recordings may last hours,
@@ -157,14 +160,14 @@ def make_broker(settings: StorageSettings, threads: int = 1) -> RedisBroker:
         maintenance_chance=1_000_000,
         middleware=[CurrentMessage(), SafeRetries(max_retries=MAX_RETRIES, min_backoff=1000, max_backoff=60_000)],
     )
-    for name in _ORDER:
+    for name in queues:
         broker.declare_queue(name)
     return broker
 
 
 @redis_errors()
 def queue_depths(broker: RedisBroker) -> dict[str, int]:
-    """Messages of each queue: waiting, in work, and delayed for a retry."""
+    """Messages of each priority: waiting, in work, and delayed for a retry."""
     return {name: sum(broker.client.hlen(key) for key in _message_keys(broker, name)) for name in _ORDER}
 
 
@@ -177,7 +180,7 @@ def queued(broker: RedisBroker) -> set[tuple[str | int, ...]]:
     """
     found = set()
     overdue = time.time() * 1000 - _OVERDUE_MILLISECONDS
-    for name in _ORDER:
+    for name in (*_ORDER, ERRANDS):
         waiting = set(broker.client.lrange(f"{broker.namespace}:{name}", 0, -1))
         for key in _message_keys(broker, name):
             for message_id, data in broker.client.hscan_iter(key, count=1000):

@@ -111,15 +111,14 @@ class Janitor:
 
     def _send(self, job_id: str, number: int | None = None, priority: Priority | None = None) -> None:
         """`priority`: other than the job's own."""
-        if priority is None:
-            try:
-                priority = self._jobs.get(job_id).options.priority
-            except JobMissing:
-                return  # Deleted just now.
+        try:
+            job = self._jobs.get(job_id)
+        except JobMissing:
+            return  # Deleted just now.
         if number is None:
-            messages.send(self._broker, job_id, priority)
+            messages.send_next(self._broker, job, priority)
         else:
-            messages.send_chunk(self._broker, job_id, number, priority)
+            messages.send_chunk(self._broker, job_id, number, priority or job.options.priority)
         log.warning("message sent again", job_id=job_id, chunk=number)
 
     def remove_expired_jobs(self) -> None:

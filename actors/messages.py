@@ -8,11 +8,19 @@ from collections.abc import Callable
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
 
-from actors.broker import QUEUES
-from storage.job import Priority
+from actors.broker import ERRANDS, QUEUES
+from storage.job import Job, Priority
 from storage.redis_client import redis_errors
 
-_ADVANCE, _CHUNK = "advance_job", "transcribe_chunk"
+_ADVANCE, _CHUNK, _FETCH, _WEBHOOK = "advance_job", "transcribe_chunk", "fetch_source", "post_webhook"
+
+
+def send_next(broker: RedisBroker, job: Job, priority: Priority | None = None) -> None:
+    """Ask for whatever is next for a job: to be fetched, else as `send`. `priority`: other than the job's own."""
+    if job.source.type == "url" and job.source.size == 0:
+        _send(broker, _FETCH, (job.job_id,), ERRANDS)
+    else:
+        send(broker, job.job_id, priority or job.options.priority)
 
 
 def send(broker: RedisBroker, job_id: str, priority: Priority) -> None:
@@ -21,12 +29,17 @@ def send(broker: RedisBroker, job_id: str, priority: Priority) -> None:
     Raises:
         QueueUnavailable: the message is not in the queue.
     """
-    _send(broker, _ADVANCE, (job_id,), priority)
+    _send(broker, _ADVANCE, (job_id,), QUEUES[priority])
 
 
 def send_chunk(broker: RedisBroker, job_id: str, number: int, priority: Priority) -> None:
     """Ask for one chunk of a job to be transcribed; as harmless to ask twice, and raises the same."""
-    _send(broker, _CHUNK, (job_id, number), priority)
+    _send(broker, _CHUNK, (job_id, number), QUEUES[priority])
+
+
+def send_webhook(broker: RedisBroker, job_id: str) -> None:
+    """Ask for the job to be posted to whoever waits for its end; as harmless to ask twice, and raises the same."""
+    _send(broker, _WEBHOOK, (job_id,), ERRANDS)
 
 
 def declare(
@@ -38,6 +51,14 @@ def declare(
     dramatiq.actor(broker=broker, actor_name=_CHUNK, queue_name=queue)(transcribe_chunk)
 
 
+def declare_errands(
+    broker: RedisBroker, fetch_source: Callable[[str], None], post_webhook: Callable[[str], None]
+) -> None:
+    """The same, of the worker's threads for errands."""
+    dramatiq.actor(broker=broker, actor_name=_FETCH, queue_name=ERRANDS)(fetch_source)
+    dramatiq.actor(broker=broker, actor_name=_WEBHOOK, queue_name=ERRANDS)(post_webhook)
+
+
 @redis_errors()
-def _send(broker: RedisBroker, actor: str, args: tuple[str | int, ...], priority: Priority) -> None:
-    broker.enqueue(dramatiq.Message(queue_name=QUEUES[priority], actor_name=actor, args=args, kwargs={}, options={}))
+def _send(broker: RedisBroker, actor: str, args: tuple[str | int, ...], queue: str) -> None:
+    broker.enqueue(dramatiq.Message(queue_name=queue, actor_name=actor, args=args, kwargs={}, options={}))

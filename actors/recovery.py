@@ -103,7 +103,7 @@ class Recovery:
             if not self._jobs.create(job):
                 return Outcome(job_id, "there")
             if job.status is JobStatus.PENDING:
-                messages.send(self._broker, job_id, job.options.priority)
+                messages.send_next(self._broker, job)
         return Outcome(job_id, "recovered", job.status)
 
     def _is_there(self, job_id: str) -> bool:

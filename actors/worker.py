@@ -76,7 +76,7 @@ def run(storage: StorageSettings, settings: ActorSettings, stopping: threading.E
         settings,
         worker_id,
         stopping,
-        send_job=lambda job: messages.send(broker, job.job_id, job.options.priority),
+        send_job=lambda job: messages.send_next(broker, job),
         send_chunk=lambda job, number: messages.send_chunk(broker, job.job_id, number, job.options.priority),
     )
 

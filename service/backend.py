@@ -52,7 +52,7 @@ class Backend(msgspec.Struct, frozen=True):
             objects=objects,
             models=ModelStore(storage_settings, objects),
             broker=broker,
-            uploads=Uploads(objects, settings),
+            uploads=Uploads(objects, settings, storage_settings.max_file_size),
         )
 
     def accept(self, job: Job) -> None:
@@ -72,7 +72,7 @@ class Backend(msgspec.Struct, frozen=True):
         log.info("job accepted", job_id=job.job_id, source=job.source.type, size=job.source.size)
 
     def enqueue(self, job: Job) -> None:
-        messages.send(self.broker, job.job_id, job.options.priority)
+        messages.send_next(self.broker, job)
 
     def cancel(self, job_id: str) -> Job:
         """Raises JobConflict: the job is final already."""

@@ -11,15 +11,13 @@ from litestar.concurrency import sync_to_thread
 from litestar.datastructures import State
 from litestar.params import Parameter
 
+from actors.view import PARTS, JobView, UploadLinks
 from service.backend import Backend
 from service.errors import ApiError, invalid, problems
 from service.options import NewJob, ObjectSource, UploadSource, fill_in, read_job
 from service.view import (
     PARTIAL,
-    PARTS,
     JobList,
-    JobView,
-    UploadLinks,
     display_name,
     part_size,
     part_sizes,
@@ -252,7 +250,7 @@ def _object_source(key: str, backend: Backend) -> Source:
 
 
 def _refuse_too_large(size: int, backend: Backend) -> None:
-    limit = backend.settings.max_file_size
+    limit = backend.storage_settings.max_file_size
     if size > limit:
         raise ApiError("file_too_large", f"the recording has {size} bytes, the limit is {limit}")
 

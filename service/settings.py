@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from storage.settings import ObjectBytes, Port, RequestBytes, Seconds
+from storage.settings import Port, RequestBytes, Seconds
 
 
 class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,8 +19,6 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     trusted_proxies: str = ""
     #: Origins whose pages may call the API, comma-separated; empty: none but the API's own.
     cors_origins: str = ""
-    #: Bytes of one recording.
-    max_file_size: ObjectBytes = 4 * 2**30
     #: Presigned uploads above this many bytes are cut into parts.
     single_upload_max_bytes: RequestBytes = 64 * 2**20
     #: Bytes of a part when the API streams an upload to the store; memory is about three parts an upload.

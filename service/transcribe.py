@@ -12,10 +12,11 @@ from litestar.concurrency import sync_to_thread
 from litestar.datastructures import State
 
 from actors.formats import FORMATS
+from actors.view import JobView
 from service.backend import Backend
 from service.errors import ApiError, problems, raise_failure
 from service.options import fill_in, read_form
-from service.view import JobView, display_name, view_job
+from service.view import display_name, view_job
 from storage.errors import JobConflict, JobMissing, ObjectMissing, QueueUnavailable
 from storage.job import Job, JobStatus, Source, new_job_id
 from storage.keys import result_key, source_key

@@ -51,12 +51,12 @@ class Form(msgspec.Struct, frozen=True):
 class Uploads:
     """The API's uploads: so many at once and no more."""
 
-    def __init__(self, objects: ObjectStore, settings: ServiceSettings) -> None:
+    def __init__(self, objects: ObjectStore, settings: ServiceSettings, max_file_size: int) -> None:
         self._objects = objects
         self._free = settings.max_concurrent_uploads
-        self._max_bytes = settings.max_file_size
+        self._max_bytes = max_file_size
         self._idle_seconds = settings.upload_idle_seconds
-        smallest = max(MIN_PART_BYTES, -(-settings.max_file_size // MAX_PARTS))
+        smallest = max(MIN_PART_BYTES, -(-max_file_size // MAX_PARTS))
         self._part_bytes = max(settings.upload_part_bytes, smallest)
         # Threads of their own: a slow store must not keep other requests waiting for a thread.
         self._threads = ThreadPoolExecutor(_IN_FLIGHT * settings.max_concurrent_uploads + 1, "upload")

@@ -60,21 +60,30 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     priority: Priority = "normal"
     #: separate: each channel is transcribed on its own and its segments carry its number (a stereo call).
     channels: Literal["mixed", "separate"] = "mixed"
+    #: Keep with each segment what the decoder knew of it: tokens, probabilities, temperature (OpenAI's verbose_json).
+    segment_details: bool = False
+    #: Where the job is posted to when it has ended; None: where its key's jobs are posted to, if anywhere.
+    webhook_url: str | None = None
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
     """Where the recording is."""
 
-    #: form: streamed through the API; upload: put by the client with presigned links; object: was in the bucket.
-    type: Literal["form", "upload", "object"]
+    #: form: streamed through the API; upload: put by the client with presigned links; object: was in the bucket;
+    #: url: fetched by a worker; inbox: put under the inbox's prefix, where its results go too.
+    type: Literal["form", "upload", "object", "url", "inbox"]
     #: Key in the bucket.
     key: str
     #: As the client named it: text for people, never a part of a key, a path or a header.
     filename: str
-    #: Bytes.
+    #: Bytes; 0: not fetched yet.
     size: int
     #: As the client said; what the bytes are is found by decoding them.
     content_type: str | None = None
+    #: Only of a url: where it is fetched from.
+    url: str | None = None
+    #: What the bytes are known by, as `sha256:…` or the store's own `etag:…`; None: nobody asked.
+    digest: str | None = None
 
 
 class Upload(msgspec.Struct, frozen=True, kw_only=True):

@@ -91,6 +91,10 @@ class StorageSettings(msgspec.Struct, frozen=True, kw_only=True):
     redis_url: str
     #: How long a silent worker's messages wait before another gets them; whoever uses the queue looks for such.
     heartbeat_seconds: Annotated[int, Meta(ge=1, le=86400)] = 15
+    #: Bytes of one recording.
+    max_file_size: ObjectBytes = 4 * 2**30
+    #: Private networks that urls and webhooks may reach, as 10.0.0.0/8, comma-separated; empty: public ones only.
+    allowed_networks: str = ""
     #: How long finished jobs and their objects are kept; 0: until they are deleted.
     retention_seconds: Annotated[int, Meta(ge=0, le=100 * 365 * 86400)] = 7 * 86400
     #: How long a presigned upload may take, and how old a broken one gets before it is removed.

@@ -25,7 +25,7 @@ LOCKS = {
     "worker": ["worker"],
     "cuda": ["worker", "cuda"],
     "embedded": ["worker", "embedded"],
-    "dev": ["worker", "embedded", "dev"],
+    "dev": ["worker", "client", "embedded", "dev"],
 }
 #: docker compose's own.
 NOT_OURS = {"COMPOSE_PROFILES"}
