@@ -14,7 +14,7 @@ import msgspec
 from deploy.embedded.unsupervised import Unsupervised, unsupervised
 from deploy.embedded.up import StackFailed
 from scripts.faults.clients import Client, Crowd, GaveUp
-from scripts.faults.recovery import Recovery, RecoveryWatch
+from scripts.faults.recovery import RecoveryWatch, Restart
 from scripts.faults.speech import Known, known_recordings
 from scripts.faults.strikes import Struck, Tormentor, plan_strikes
 from scripts.faults.verdict import Verdict, judge
@@ -150,12 +150,12 @@ def torment(crowd: Crowd, tormentor: Tormentor, watch: RecoveryWatch, began: flo
         time.sleep(0.05)
 
 
-def overshadowed(recovery: Recovery, struck: list[Struck]) -> bool:
+def overshadowed(restart: Restart, struck: list[Struck]) -> bool:
     """Whether Redis or the store was away in between: then nobody can begin anything, and that is another figure."""
     return any(
         strike.part in ("redis", "store")
-        and strike.at < recovery.restarted_at
-        and strike.at + strike.seconds + 1 > recovery.killed_at
+        and strike.at < restart.restarted_at
+        and strike.at + strike.seconds + 1 > restart.killed_at
         for strike in struck
     )
 

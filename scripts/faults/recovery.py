@@ -31,7 +31,7 @@ class Lost(msgspec.Struct, frozen=True):
     killed_at: float
 
 
-class Recovery(msgspec.Struct, frozen=True):
+class Restart(msgspec.Struct, frozen=True):
     #: Id of the job, or `{id}/{number}` of its chunk.
     name: str
     #: On the monotonic clock.
@@ -57,7 +57,7 @@ class RecoveryWatch:
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="recovery", daemon=True)
-        self.recovered: list[Recovery] = []
+        self.recovered: list[Restart] = []
 
     def start(self) -> None:
         self._thread.start()
@@ -102,7 +102,7 @@ class RecoveryWatch:
         if status in FINAL or not status or done or phase != lost.held.phase:
             return True  # Its worker lived and finished.
         if token and token != lost.held.token:
-            self.recovered.append(Recovery(lost.name, lost.killed_at, now))
+            self.recovered.append(Restart(lost.name, lost.killed_at, now))
             return True
         return token == lost.held.token and lease_ends is not None and lease_ends > lost.held.lease_ends
 
