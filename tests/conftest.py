@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """`scripts/test unit|integration|e2e`: by folder, else by whether the test uses the real parts."""
     for item in items:
-        # Of several processes each takes whole files, whose fixtures are dear; the README's share a stack and its ports.
+        # Each process of a run takes whole files, whose fixtures are dear; the README's share a stack and its ports.
         item.add_marker(pytest.mark.xdist_group("readme" if "readme" in item.path.name else str(item.path)))
         if {"e2e", "deploy"} & set(item.path.parts):
             item.add_marker(pytest.mark.e2e)
