@@ -12,6 +12,7 @@ with PRELUDE, which keeps the indexes in step with the status. Keys, all in data
     bs:leases                 sorted set: id -> when the worker's lease ends
     bs:expiring               sorted set: id -> when the record and its objects are to be removed
     bs:deleted                sorted set: id -> when it was deleted, so that a late writer's objects are swept
+    bs:outbox                 sorted set: id -> when its end is to be posted to whoever waits for it (outbox.py)
     bs:answer:{request}       what a change was answered, for a minute: redis-py repeats a script whose answer was lost
 """
 
@@ -54,6 +55,8 @@ local function move(from, to)
 end
 local function finish(retention)
     redis.call('HSET', job, 'completed_at', string.format('%.3f', now))
+    -- In the same step as the end, so that whoever waits for it is told of it whatever dies next (outbox.py).
+    redis.call('ZADD', 'bs:outbox', string.format('%.3f', now), get('job_id'))
     if tonumber(retention) > 0 then
         local ends = string.format('%.3f', now + retention)
         redis.call('HSET', job, 'expires_at', ends)
@@ -189,7 +192,8 @@ redis.call('ZREM', 'bs:leases', id)
 redis.call('ZREM', 'bs:expiring', id)
 for _, number in ipairs(redis.call('HKEYS', chunks)) do redis.call('ZREM', 'bs:leases', id .. '/' .. number) end
 redis.call('ZADD', 'bs:deleted', string.format('%.3f', now), id)
-redis.call('DEL', job, events, chunks, done)
+redis.call('ZREM', 'bs:outbox', id)
+redis.call('DEL', job, events, chunks, done, 'bs:delivery:' .. id, 'bs:deliveries:' .. id)
 return {'ok', status}
 """
 )

@@ -37,3 +37,8 @@ def chunk_key(job_id: str, number: int) -> str:
 def chunk_result_key(job_id: str, number: int) -> str:
     """What is said in it, as JSON: the checkpoint of a long job."""
     return f"chunks/{job_id}/{number:04d}.json"
+
+
+def webhook_key(owner: str) -> str:
+    """Where an owner's jobs are posted to, and the secret that signs them, as JSON."""
+    return f"webhooks/{owner or 'everyone'}.json"
