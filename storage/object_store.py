@@ -15,7 +15,6 @@ from urllib.parse import quote
 
 import boto3
 import msgspec
-from botocore.config import Config
 
 from storage.bucket import prepare_bucket
 from storage.errors import (
@@ -28,15 +27,14 @@ from storage.errors import (
     UploadRefused,
 )
 from storage.range_reader import RangeReader
+from storage.s3_client import s3_client
 from storage.s3_errors import s3_errors
-from storage.settings import SettingsError, StorageSettings
+from storage.settings import StorageSettings
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
     from types_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
-#: More than the parts that are sent at once, so that no thread waits for a connection.
-_CONNECTIONS = 40
 #: Bytes read from a body at once: what a broken connection costs at most.
 _BLOCK = 256 * 1024
 #: How long a reader bears a store that gives nothing: longer than a restart takes; and its wait between two tries.
@@ -51,6 +49,8 @@ class ObjectInfo(msgspec.Struct, frozen=True):
     content_type: str
     #: Seconds since the epoch.
     modified: float
+    #: What the store knows its bytes by, without quotes; of a multipart upload, it depends on the parts, too.
+    etag: str
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -97,19 +97,19 @@ class ObjectStore:
         self._broken_upload_days = -(-settings.upload_expires_seconds // 86400) + 1
         # One session: the second client then takes milliseconds, not a third of a second.
         session = boto3.Session()
-        self._s3 = _client(session, settings, settings.s3_endpoint_url)
+        self._s3 = s3_client(session, settings, settings.s3_endpoint_url)
         # Hashing costs a fifth of an upload's speed. So the signature covers everything but a part's bytes: their
         # number is checked, and S3_CHECKSUMS=when_supported adds a CRC of them where the network is not trusted.
-        self._parts = _client(session, settings, settings.s3_endpoint_url, s3={"payload_signing_enabled": False})
+        self._parts = s3_client(session, settings, settings.s3_endpoint_url, s3={"payload_signing_enabled": False})
         # Health checks want an answer now, not after a minute of patience.
-        self._probe = _client(
+        self._probe = s3_client(
             session,
             settings,
             settings.s3_endpoint_url,
             read_timeout=3,
             retries={"total_max_attempts": 1, "mode": "standard"},
         )
-        self._signer = _client(
+        self._signer = s3_client(
             session,
             settings,
             settings.s3_public_endpoint_url or settings.s3_endpoint_url,
@@ -167,7 +167,17 @@ class ObjectStore:
         """
         answer = self._head(key)
         modified = answer["LastModified"].timestamp()
-        return ObjectInfo(key, answer["ContentLength"], answer.get("ContentType", ""), modified)
+        etag = answer["ETag"].strip('"')
+        return ObjectInfo(key, answer["ContentLength"], answer.get("ContentType", ""), modified, etag)
+
+    def copy(self, key: str, target: str) -> None:
+        """Store an object at `target`, too; its bytes do not leave the store. For objects of up to 5 GiB: S3's limit.
+
+        Raises:
+            ObjectMissing: there is none.
+        """
+        with s3_errors(f"copy {key}"):
+            self._s3.copy_object(Bucket=self._bucket, Key=target, CopySource={"Bucket": self._bucket, "Key": key})
 
     def delete(self, key: str) -> None:
         """Remove an object; there being none is fine."""
@@ -290,7 +300,8 @@ class ObjectStore:
         with s3_errors(f"list {prefix}*"):
             for page in pages:
                 for item in page.get("Contents", []):
-                    yield ObjectInfo(item["Key"], item["Size"], "", item["LastModified"].timestamp())
+                    modified, etag = item["LastModified"].timestamp(), item["ETag"].strip('"')
+                    yield ObjectInfo(item["Key"], item["Size"], "", modified, etag)
 
     def _first_keys(self, prefix: str) -> builtins.list[str]:
         page = self._s3.list_objects_v2(Bucket=self._bucket, Prefix=prefix, MaxKeys=1000)
@@ -355,33 +366,6 @@ class ObjectStore:
             return self._signer.generate_presigned_url(
                 operation, Params={"Bucket": self._bucket, **parameters}, ExpiresIn=seconds
             )
-
-
-def _client(session: boto3.Session, settings: StorageSettings, endpoint_url: str, **overrides: Any) -> "S3Client":
-    options: dict[str, Any] = {
-        # Without it boto3 signs links for unknown hosts with the outdated V2.
-        "signature_version": "s3v4",
-        "connect_timeout": 3,
-        "read_timeout": 60,
-        "retries": {"total_max_attempts": 3, "mode": "standard"},
-        "max_pool_connections": _CONNECTIONS,
-        "request_checksum_calculation": settings.s3_checksums,
-        "response_checksum_validation": settings.s3_checksums,
-        **overrides,
-    }
-    options["s3"] = {"addressing_style": "path", **overrides.get("s3", {})}
-    try:
-        return session.client(
-            "s3",
-            endpoint_url=endpoint_url,
-            region_name=settings.s3_region,
-            aws_access_key_id=settings.s3_access_key,
-            aws_secret_access_key=settings.s3_secret_key,
-            config=Config(**options),
-        )
-    except ValueError as error:
-        # botocore says "Invalid endpoint: ..."; which variable is told by the value.
-        raise SettingsError(f"S3_ENDPOINT_URL or S3_PUBLIC_ENDPOINT_URL: {error}") from error
 
 
 def _attachment(filename: str) -> str:
