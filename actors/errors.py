@@ -5,6 +5,8 @@
     │   ├── AudioUnreadable   not audio or video, no audio stream, nothing in it can be decoded
     │   └── AudioTooLong      it lasts longer than MAX_DURATION
     ├── InvalidOptions        the model cannot do what is asked for
+    ├── UrlNotAllowed         a client's url is none, or leads to an address that is not public
+    ├── UrlUnreachable        its name cannot be resolved, or nobody answers there
     └── DeviceUnavailable     this machine cannot compute as the settings say
 
 `code` is what clients see; service/errors.py has the table of codes and HTTP statuses.
@@ -31,6 +33,19 @@ class AudioTooLong(AudioError):
 
 class InvalidOptions(ActorError):
     code = "invalid_parameter"
+
+
+class UrlNotAllowed(ActorError):
+    code = "url_not_allowed"
+
+
+class UrlUnreachable(ActorError):
+    code = "url_unreachable"
+
+    def __init__(self, reason: str, *, passing: bool = False) -> None:
+        """`passing`: the resolver did not answer, which says nothing about the name."""
+        super().__init__(reason)
+        self.passing = passing
 
 
 class DeviceUnavailable(ActorError):

@@ -47,6 +47,8 @@ KINDS: dict[str, Kind] = {
     "audio_unreadable": Kind(422, "The recording cannot be read as audio"),
     "audio_too_long": Kind(422, "The recording is too long"),
     "object_not_found": Kind(422, "The bucket has no such object"),
+    "url_not_allowed": Kind(422, "The service may not go to this url"),
+    "url_unreachable": Kind(422, "The url's server cannot be reached"),
     "rate_limited": Kind(429, "Too many requests"),
     "internal_error": Kind(500, "Something went wrong that should not"),
     "worker_lost": Kind(500, "The recording stopped its workers again and again"),
