@@ -51,6 +51,8 @@ class ObjectInfo(msgspec.Struct, frozen=True):
     modified: float
     #: What the store knows its bytes by, without quotes; of a multipart upload, it depends on the parts, too.
     etag: str
+    #: What whoever put it said of it, names in small letters. Empty in lists.
+    metadata: dict[str, str] = {}
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -131,15 +133,25 @@ class ObjectStore:
 
     # Objects
 
-    def put(self, key: str, data: bytes, content_type: str, *, if_absent: bool = False) -> None:
+    def put(
+        self,
+        key: str,
+        data: bytes,
+        content_type: str,
+        *,
+        if_absent: bool = False,
+        metadata: dict[str, str] | None = None,
+    ) -> None:
         """Store an object, whole or not at all; an object with this key is replaced.
 
         Raises:
             ObjectExists: `if_absent`, and there is one. It may be our own: a first try whose answer was lost.
         """
-        condition: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
+        more: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
+        if metadata:
+            more["Metadata"] = metadata
         with s3_errors(f"put {key}"):
-            self._s3.put_object(Bucket=self._bucket, Key=key, Body=data, ContentType=content_type, **condition)
+            self._s3.put_object(Bucket=self._bucket, Key=key, Body=data, ContentType=content_type, **more)
 
     def get(self, key: str) -> bytes:
         """The whole object, in memory: for small ones.
@@ -150,14 +162,16 @@ class ObjectStore:
         with self.open(key) as reader:
             return reader.readall()
 
-    def open(self, key: str) -> RangeReader:
+    def open(self, key: str, known_etag: str | None = None) -> RangeReader:
         """A seekable file over range requests; a connection that breaks in the middle is taken up where it broke.
 
         Raises:
-            ObjectMissing: there is none; from reads also: it was removed or replaced while it was read.
+            ObjectMissing: there is none, or not the one that is known; from reads also: it was removed or replaced.
         """
         answer = self._head(key)
         etag = answer["ETag"]
+        if known_etag not in (None, etag.strip('"')):
+            raise ObjectMissing(f"{key} was replaced by another recording")
         return RangeReader(lambda begin, end: self._read(key, etag, begin, end), answer["ContentLength"])
 
     def head(self, key: str) -> ObjectInfo:
@@ -168,7 +182,8 @@ class ObjectStore:
         answer = self._head(key)
         modified = answer["LastModified"].timestamp()
         etag = answer["ETag"].strip('"')
-        return ObjectInfo(key, answer["ContentLength"], answer.get("ContentType", ""), modified, etag)
+        metadata = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
+        return ObjectInfo(key, answer["ContentLength"], answer.get("ContentType", ""), modified, etag, metadata)
 
     def copy(self, key: str, target: str) -> None:
         """Store an object at `target`, too; its bytes do not leave the store. For objects of up to 5 GiB: S3's limit.
@@ -294,9 +309,10 @@ class ObjectStore:
 
     # Below: how
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """The objects whose key begins with the prefix, by key; asked for page by page as they are taken."""
-        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
+    def list(self, prefix: str, after: str = "") -> Iterator[ObjectInfo]:
+        """The objects whose key begins with the prefix, by key, those behind `after`; asked for by page, as taken."""
+        begin: dict[str, Any] = {"StartAfter": after} if after else {}
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix, **begin)
         with s3_errors(f"list {prefix}*"):
             for page in pages:
                 for item in page.get("Contents", []):
