@@ -16,9 +16,9 @@ from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import get_suppressed_tokens
 
 from actors.audio import SAMPLE_RATE
-from actors.guards import UNHEARD_SECONDS, guessed, repeats, says_twice, silent, worded
+from actors.guards import UNHEARD_SECONDS, compression_ratio, guessed, repeats, says_twice, silent, worded
 from actors.windows import FEATURES_PER_SECOND, Shape, Window
-from storage.transcript import Word
+from storage.transcript import Details, Word
 
 #: Whisper's text and prompt share 448 tokens; a prompt gets less than half.
 _MAX_TOKENS, _MAX_PROMPT = 448, 223
@@ -58,6 +58,7 @@ class Request(msgspec.Struct, frozen=True):
     prompt: str | None = None
     hotwords: str | None = None
     words: bool = False
+    details: bool = False
     beam_size: int = QUICK_BEAM
     #: Temperatures to try, in order, until the text passes its checks.
     temperatures: tuple[float, ...] = (0.0,)
@@ -74,6 +75,8 @@ class Piece(msgspec.Struct, frozen=True):
     #: Probability, 0.0 to 1.0.
     confidence: float
     words: list[Word] | None = None
+    #: `seek` in the window's times too: 0.
+    details: Details | None = None
 
 
 class Decoded(msgspec.Struct, frozen=True):
@@ -184,7 +187,7 @@ class Decoder:
                 **_sampling(temperature, first.beam_size),
             )
             for index, result in zip(open_, results, strict=True):
-                tried[index].append(_Text(result, requests[index], tokenizers[index], budget))
+                tried[index].append(_Text(result, requests[index], tokenizers[index], budget, temperature))
             open_ = [index for index in open_ if tried[index][-1].suspect]
             if not open_:
                 break
@@ -225,17 +228,18 @@ class Decoder:
 class _Text:
     """What the model wrote for a window, cut into segments, and what speaks against it."""
 
-    def __init__(self, result: Any, request: Request, tokenizer: Tokenizer, budget: int) -> None:
+    def __init__(self, result: Any, request: Request, tokenizer: Tokenizer, budget: int, temperature: float) -> None:
         tokens: list[int] = result.sequences_ids[0]
         window = request.window
         self._request = request
         self._tokenizer = tokenizer
+        self._temperature = temperature
         # CTranslate2 divides by the number of tokens; Whisper counts the end too.
         self.log_probability: float = result.scores[0] * len(tokens) / (len(tokens) + 1)
         self.silence_probability: float = result.no_speech_prob
-        text = tokenizer.decode(tokens)
+        self._text = text = tokenizer.decode(tokens)
         self.repeats = len(tokens) >= budget or repeats(text)
-        #: start, end and tokens, as faster-whisper's alignment wants them.
+        #: start, end and tokens, time stamps included, as faster-whisper's alignment wants them.
         self.segments: list[dict[str, Any]] = []
         self.rest: int | None = None
         if silent(self.log_probability, self.silence_probability):
@@ -255,18 +259,19 @@ class _Text:
         """Fill `segments`. Returns the time up to which the window is written down, in seconds."""
         begin, end_of_text = self._tokenizer.timestamp_begin, self._tokenizer.eot
         text: list[int] = []
+        opening: list[int] = []
         start, closed = 0.0, None
         for token in tokens:
             if token >= begin:
                 time = min((token - begin) * _SECONDS_PER_TIMESTAMP, seconds)
                 if text:
-                    self._add(start, time, text)
+                    self._add(start, time, [*opening, *text, token])
                     text, closed = [], time
-                start = time
+                start, opening = time, [token]
             elif token < end_of_text:
                 text.append(token)
         if text and closed is None:
-            self._add(start, seconds, text)
+            self._add(start, seconds, [*opening, *text])
             return seconds
         # An unfinished last segment is dropped and heard again from its beginning on, as Whisper does.
         return closed or 0.0
@@ -278,12 +283,25 @@ class _Text:
     def pieces(self) -> list[Piece]:
         confidence = round(min(float(np.exp(self.log_probability)), 1.0), 4)
         seconds = self._request.window.seconds
+        details = self._details() if self._request.details else None
         pieces = []
         for segment in self.segments:
             words = _words(segment["words"], seconds) if self._request.words else None
             start, end = min(float(segment["start"]), seconds), min(float(segment["end"]), seconds)
-            pieces.append(Piece(start, end, self._tokenizer.decode(segment["tokens"]), confidence, words))
+            known = details and msgspec.structs.replace(details, tokens=segment["tokens"])
+            pieces.append(Piece(start, end, self._tokenizer.decode(segment["tokens"]), confidence, words, known))
         return pieces
+
+    def _details(self) -> Details:
+        """What is known of the whole window, without a segment's tokens."""
+        return Details(
+            tokens=[],
+            avg_logprob=round(self.log_probability, 4),
+            compression_ratio=round(compression_ratio(self._text), 4),
+            no_speech_prob=round(self.silence_probability, 4),
+            temperature=self._temperature,
+            seek=0,
+        )
 
 
 def _best(texts: Sequence[_Text], final: bool) -> _Text:

@@ -21,7 +21,7 @@ import numpy as np
 import structlog
 from faster_whisper import WhisperModel
 from faster_whisper.transcribe import restore_speech_timestamps
-from faster_whisper.vad import VadOptions, get_speech_timestamps
+from faster_whisper.vad import SpeechTimestampsMap, VadOptions, get_speech_timestamps
 
 from actors.audio import SAMPLE_RATE
 from actors.decoder import Decoder
@@ -34,7 +34,7 @@ from actors.voice import listen, noisy
 from actors.windowed import VOTERS, Windowed, vote
 from actors.windows import plan
 from storage.job import Options
-from storage.transcript import Segment, Word
+from storage.transcript import Details, Segment, Word
 
 log = structlog.get_logger()
 
@@ -152,7 +152,8 @@ class Engine:
             language, probability = self.detect_language(samples, options)
         model = decoder.whisper
         told = arguments(self._settings, options) | _fitted(model, options) | {"condition_on_previous_text": follow}
-        return Result(language, probability, duration, _segments(model, samples, stretches, language, told))
+        segments = _segments(model, samples, stretches, language, told, details=options.segment_details)
+        return Result(language, probability, duration, segments)
 
     def close(self) -> None:
         """Finish the windows in hand and end the engine's threads: one at work at exit would abort the process."""
@@ -211,7 +212,13 @@ class Engine:
 
 
 def _segments(
-    model: WhisperModel, samples: np.ndarray, stretches: list[list[Span]], language: str, told: dict[str, Any]
+    model: WhisperModel,
+    samples: np.ndarray,
+    stretches: list[list[Span]],
+    language: str,
+    told: dict[str, Any],
+    *,
+    details: bool,
 ) -> Iterator[Segment]:
     last = int(len(samples) * 1000 / SAMPLE_RATE) / 1000
     number, earliest = 0, 0.0
@@ -220,6 +227,8 @@ def _segments(
         for segment in restore_speech_timestamps(found, stretch, SAMPLE_RATE):
             if _spoken(segment):
                 ours = _segment(number, segment, earliest, last)
+                if details:
+                    ours = msgspec.structs.replace(ours, details=_details(segment, stretch))
                 number, earliest = number + 1, ours.end
                 yield ours
 
@@ -336,6 +345,19 @@ def _segment(number: int, heard: Any, earliest: float, last: float) -> Segment:
             for word in heard.words
         ]
     return Segment(number, start, clock.tick(heard.end), heard.text, _share(float(np.exp(heard.avg_logprob))), words)
+
+
+def _details(heard: Any, stretch: list[Span]) -> Details:
+    """What faster-whisper knows of a segment. Its `seek` counts in the stretch, where silence is left out."""
+    begins = SpeechTimestampsMap(stretch, SAMPLE_RATE).get_original_time(heard.seek / 100)
+    return Details(
+        tokens=list(heard.tokens),
+        avg_logprob=round(float(heard.avg_logprob), 4),
+        compression_ratio=round(float(heard.compression_ratio), 4),
+        no_speech_prob=_share(heard.no_speech_prob),
+        temperature=float(heard.temperature),
+        seek=round(begins * 100),
+    )
 
 
 class _Clock:

@@ -21,8 +21,7 @@ UNHEARD_SECONDS = 0.8
 
 def repeats(text: str) -> bool:
     """Whether a text repeats itself beyond belief: as a whole, or two to ten words three times running."""
-    raw = text.encode()
-    if raw and len(raw) / len(zlib.compress(raw)) > MAX_COMPRESSION_RATIO:
+    if compression_ratio(text) > MAX_COMPRESSION_RATIO:
         return True
     words = text.lower().split()
     return any(
@@ -30,6 +29,12 @@ def repeats(text: str) -> bool:
         for size in range(2, 11)
         for at in range(len(words) - 3 * size + 1)
     )
+
+
+def compression_ratio(text: str) -> float:
+    """How much smaller a text gets, as Whisper measures it; an empty one does not."""
+    raw = text.encode()
+    return len(raw) / len(zlib.compress(raw)) if raw else 0.0
 
 
 def says_twice(text: str) -> bool:

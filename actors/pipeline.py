@@ -22,6 +22,7 @@ from actors import audio, formats
 from actors.cut import Piece, Reading, not_reached, with_short_start
 from actors.engine import Engine
 from actors.errors import ActorError
+from actors.layout import layout_of
 from actors.lease import Lease, Stopping
 from actors.result import Result
 from actors.settings import ActorSettings
@@ -47,7 +48,7 @@ from storage.notes import note_warnings
 from storage.object_store import ObjectStore
 from storage.range_reader import RangeReader
 from storage.removal import sweep_if_unwanted
-from storage.transcript import Segment, Transcript, merged
+from storage.transcript import Segment, Transcript, merged, shifted
 
 log = structlog.get_logger()
 
@@ -298,7 +299,7 @@ class Pipeline:
             transcript = msgspec.json.decode(self._objects.get(key), type=Transcript)
         files = {}
         for name, kind in formats.FORMATS.items():
-            body = formats.render(transcript, name, job.options.max_line_width, job.options.max_line_count)
+            body = formats.render(transcript, name, layout_of(job.options))
             if name != "json":
                 self._objects.put(result_key(job.job_id, name), body, kind.media_type)
             files[name] = len(body)
@@ -379,22 +380,7 @@ def _said(
     """What is said in a stretch of a recording that begins at `start` seconds, in the recording's times."""
     segments = []
     for heard in result.segments:
-        segments.append(_shifted(heard, start, channel))
+        segments.append(shifted(heard, start, channel))
         tell(segments[-1])
         lease.check()
     return segments
-
-
-def _shifted(segment: Segment, start: float, channel: int | None) -> Segment:
-    """A chunk's segment in its recording's times."""
-    words = segment.words and [
-        msgspec.structs.replace(word, start=round(start + word.start, 3), end=round(start + word.end, 3))
-        for word in segment.words
-    ]
-    return msgspec.structs.replace(
-        segment,
-        start=round(start + segment.start, 3),
-        end=round(start + segment.end, 3),
-        words=words,
-        channel=channel,
-    )

@@ -112,6 +112,7 @@ class Recording:
                 prompt=options.prompt,
                 hotwords=options.hotwords,
                 words=options.timestamp_granularity == "word",
+                details=options.segment_details,
                 temperatures=(options.temperature,),
             )
             place = Place(request)
@@ -203,4 +204,5 @@ def _segment(number: int, offset: float, piece: Piece, latest: float) -> Segment
         Word(word.word, max(start, offset + word.start), max(start, offset + word.end), word.confidence)
         for word in piece.words
     ]
-    return Segment(number, round(start, 3), round(end, 3), piece.text, piece.confidence, words or None)
+    details = piece.details and msgspec.structs.replace(piece.details, seek=round(offset * 100))
+    return Segment(number, round(start, 3), round(end, 3), piece.text, piece.confidence, words or None, details=details)
