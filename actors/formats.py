@@ -11,16 +11,8 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
+from actors.layout import PLAIN, Layout
 from storage.transcript import Segment, Transcript
-
-
-class Layout(msgspec.Struct, frozen=True):
-    """How subtitles are laid out."""
-
-    #: Characters in a line; None: one line a segment, however long.
-    max_line_width: int | None = None
-    #: Lines in a cue, counted only with max_line_width; None: no limit.
-    max_line_count: int | None = None
 
 
 class Format(msgspec.Struct, frozen=True):
@@ -40,11 +32,9 @@ class Cue(msgspec.Struct, frozen=True):
     lines: list[str]
 
 
-def render(
-    transcript: Transcript, format: str, max_line_width: int | None = None, max_line_count: int | None = None
-) -> bytes:
-    """The transcript in a format of FORMATS, as UTF-8. Both limits count from 1 and concern subtitles only."""
-    text = FORMATS[format].render(transcript, Layout(max_line_width, max_line_count))
+def render(transcript: Transcript, format: str, layout: Layout = PLAIN) -> bytes:
+    """The transcript in a format of FORMATS, as UTF-8. The layout concerns subtitles only."""
+    text = FORMATS[format].render(transcript, layout)
     return text.encode("utf-8", errors="replace")
 
 

@@ -155,7 +155,7 @@ class Recovery:
             if key in results:
                 files[name] = results[key].size
                 continue
-            body = formats.render(transcript, name, job.options.max_line_width, job.options.max_line_count)
+            body = formats.render(transcript, name, layout_of(job.options))
             if not self._dry_run:
                 self._objects.put(key, body, kind.media_type)
             files[name] = len(body)

@@ -7,12 +7,23 @@ import msgspec
 from msgspec import Meta
 
 from actors.languages import LANGUAGES
+from actors.layout import Layout
 from service.errors import ApiError, explain, invalid
+from service.settings import ServiceSettings
 from storage.job import Options, Priority
 from storage.model_store import MODELS
 
 _Text = Annotated[str, Meta(max_length=4000)]
-_Count = Annotated[int, Meta(ge=1, le=1000)]
+
+#: The rules of subtitles, for a job and for a transcript rendered anew. None: as the job, or the service, has it.
+LineWidth = Annotated[int, Meta(ge=0, le=1000, description="Columns in a subtitle line; 0: one line a segment.")]
+LineCount = Annotated[
+    int, Meta(ge=0, le=1000, description="Lines in a cue, counted only with max_line_width; 0: any number.")
+]
+CharactersPerSecond = Annotated[float, Meta(ge=0, le=1000, description="Reading speed of subtitles; 0: any.")]
+LeastSeconds = Annotated[float, Meta(ge=0, le=60, description="How long a cue is shown at least; 0: any time.")]
+MostSeconds = Annotated[float, Meta(ge=0, le=3600, description="How long a cue is shown at most; 0: any time.")]
+GapSeconds = Annotated[float, Meta(ge=0, le=10, description="Seconds between two cues at least.")]
 
 
 class OptionFields(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,12 +55,12 @@ class OptionFields(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     hotwords: Annotated[_Text | None, Meta(description="Words to listen for.")] = None
     vad_filter: Annotated[bool, Meta(description="Leave stretches without speech out.")] = True
-    max_line_width: Annotated[
-        _Count | None, Meta(description="Characters in a subtitle line; default: one line a segment.")
-    ] = None
-    max_line_count: Annotated[_Count | None, Meta(description="Lines in a cue; counted only with max_line_width.")] = (
-        None
-    )
+    max_line_width: LineWidth | None = None
+    max_line_count: LineCount | None = None
+    max_characters_per_second: CharactersPerSecond | None = None
+    min_cue_seconds: LeastSeconds | None = None
+    max_cue_seconds: MostSeconds | None = None
+    min_gap_seconds: GapSeconds | None = None
     priority: Annotated[Priority, Meta(description="Which jobs are taken first.")] = "normal"
     channels: Annotated[
         Literal["mixed", "separate"],
@@ -116,8 +127,29 @@ def read_job(body: bytes) -> NewJob:
     return _with_known_names(job)
 
 
-def fill_in(given: OptionFields, default_model: str) -> Options:
-    """The job's options: defaults filled in, and what was asked for fits together.
+def subtitle_rules(settings: ServiceSettings) -> Layout:
+    """What subtitles follow where the client says nothing."""
+    return Layout(
+        max_line_width=settings.subtitle_line_width,
+        max_line_count=settings.subtitle_line_count,
+        max_characters_per_second=settings.subtitle_characters_per_second,
+        min_cue_seconds=settings.subtitle_min_seconds,
+        max_cue_seconds=settings.subtitle_max_seconds,
+        min_gap_seconds=settings.subtitle_gap_seconds,
+    )
+
+
+FIELD_PRACTICE = subtitle_rules(ServiceSettings())
+
+
+def laid_out(given: msgspec.Struct, otherwise: Layout) -> Layout:
+    """The rules that `given`, whose fields include Layout's, sets; those that it leaves None from `otherwise`."""
+    asked = {rule: getattr(given, rule) for rule in Layout.__struct_fields__}
+    return msgspec.structs.replace(otherwise, **{rule: value for rule, value in asked.items() if value is not None})
+
+
+def fill_in(given: OptionFields, default_model: str, rules: Layout = FIELD_PRACTICE) -> Options:
+    """The job's options: defaults filled in, and what was asked for fits together. `rules`: subtitle_rules.
 
     Raises:
         ApiError: invalid_parameter, the model cannot do what was asked for.
@@ -133,7 +165,7 @@ def fill_in(given: OptionFields, default_model: str) -> Options:
     if given.language == "yue" and not name.startswith("large-v3"):
         raise invalid("language", f"the model {name} does not know Cantonese, large-v3 does")
     fields = {field: getattr(given, field) for field in OptionFields.__struct_fields__}
-    return Options(**{**fields, "model": name})
+    return Options(**{**fields, **msgspec.structs.asdict(laid_out(given, rules)), "model": name})
 
 
 def _with_known_names(options: Fields) -> Fields:

@@ -8,6 +8,7 @@ from litestar.datastructures import State
 from litestar.params import Parameter
 
 from actors import formats
+from actors.layout import layout_of
 from service.backend import Backend
 from service.errors import ApiError, problems
 from service.jobs import JobId
@@ -52,8 +53,7 @@ def _read(backend: Backend, job_id: str, owner: str, extension: str, partial: bo
     if job.status is JobStatus.COMPLETED:
         body = backend.objects.get(result_key(job_id, kind.name))
     elif partial and job.status in (JobStatus.PENDING, JobStatus.PROCESSING):
-        options = job.options
-        body = formats.render(so_far(job, backend), kind.name, options.max_line_width, options.max_line_count)
+        body = formats.render(so_far(job, backend), kind.name, layout_of(job.options))
     else:
         raise ApiError("job_conflict", f"the job is {job.status} and has no transcript", job_id=job_id)
     return Response(body, media_type=media_type(kind.name))

@@ -29,3 +29,14 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     upload_idle_seconds: Seconds = 60
     #: How long the synchronous call waits before it answers 202 with the job.
     sync_timeout_seconds: Seconds = 600
+    #: Columns in a subtitle line, a wide character (Chinese, Japanese, Korean) takes two; 0: one line a segment.
+    subtitle_line_width: Annotated[int, Meta(ge=0, le=1000)] = 42
+    #: Lines in a subtitle, counted only with a width; 0: any number.
+    subtitle_line_count: Annotated[int, Meta(ge=0, le=1000)] = 2
+    #: Reading speed: a subtitle that would be faster stays longer where there is time; 0: any.
+    subtitle_characters_per_second: Annotated[float, Meta(ge=0, le=1000)] = 20.0
+    #: How long a subtitle is shown at least, and at most; 0: any time.
+    subtitle_min_seconds: Annotated[float, Meta(ge=0, le=60)] = 0.833
+    subtitle_max_seconds: Annotated[float, Meta(ge=0, le=3600)] = 7.0
+    #: Seconds between two subtitles, at least.
+    subtitle_gap_seconds: Annotated[float, Meta(ge=0, le=10)] = 0.083

@@ -53,10 +53,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     hotwords: str | None = None
     #: Leave stretches without speech out; off, Whisper invents text on them.
     vad_filter: bool = True
-    #: Characters in a subtitle line; None: one line a segment.
+    #: How subtitles are laid out, actors.layout.Layout; 0 or None: the rule is off.
     max_line_width: int | None = None
-    #: Lines in a cue, counted only with max_line_width; None: no limit.
     max_line_count: int | None = None
+    max_characters_per_second: float | None = None
+    min_cue_seconds: float | None = None
+    max_cue_seconds: float | None = None
+    min_gap_seconds: float | None = None
     priority: Priority = "normal"
     #: separate: each channel is transcribed on its own and its segments carry its number (a stereo call).
     channels: Literal["mixed", "separate"] = "mixed"

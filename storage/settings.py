@@ -58,6 +58,8 @@ def _reason(kind: Type, value: str) -> str:
             return f"{value}: {high:.0f} at most"
         case IntType():
             return f"{value!r} is not a whole number"
+        case FloatType(ge=low, le=high) if low is not None and high is not None and _is_number(value):
+            return f"{value}: {low:g} to {high:g}"
         case FloatType():
             return f"{value!r} is not a number"
         case BoolType():
@@ -70,6 +72,10 @@ def _reason(kind: Type, value: str) -> str:
 
 def _is_whole(value: str) -> bool:
     return value.removeprefix("-").isdecimal()
+
+
+def _is_number(value: str) -> bool:
+    return value.removeprefix("-").replace(".", "", 1).isdecimal()
 
 
 class StorageSettings(msgspec.Struct, frozen=True, kw_only=True):

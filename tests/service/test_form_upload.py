@@ -146,7 +146,7 @@ FILE = part("file", b"sound", "x.mp3")
         ([FILE, part("temperature", b"1.2"), END], FORM_TYPE, 422, "invalid_parameter", "0 to 1"),
         ([FILE, part("temperature", b"nan"), END], FORM_TYPE, 422, "invalid_parameter", "temperature"),
         ([FILE, part("vad_filter", b"maybe"), END], FORM_TYPE, 422, "invalid_parameter", "true, false"),
-        ([FILE, part("max_line_width", b"0"), END], FORM_TYPE, 422, "invalid_parameter", "1 to 1000"),
+        ([FILE, part("max_line_width", b"-1"), END], FORM_TYPE, 422, "invalid_parameter", "0 to 1000"),
         ([FILE, part("priority", b"urgent"), END], FORM_TYPE, 422, "invalid_parameter", "high, low, normal"),
         ([FILE, part("model", b"base.en"), part("language", b"de"), END], FORM_TYPE,
          422, "invalid_parameter", "English"),
