@@ -7,8 +7,8 @@ more should nothing follow: a message that is lost or a worker that is killed co
 receiver may be told twice; it knows the second time by the id. Keys, in database 1, removed with the job's record:
 
     bs:outbox            sorted set: id -> when it is looked at next, in seconds by Redis's clock
-    bs:delivery:{id}     hash, while the job is in the outbox: `asked`, the ticket of the message on its way; `token`, of
-                         the worker that posts; `failures` and `began`, of the tries so far
+    bs:delivery:{id}     hash, while the job is in the outbox: `asked`, the ticket of the message on its way; `token`,
+                         of the worker that posts; `failures` and `began`, of the tries so far
     bs:deliveries:{id}   list: the attempts as JSON, the oldest first
 """
 
@@ -52,18 +52,18 @@ return due
 """
 )
 
-#: KEYS: delivery. ARGV: id, ticket. What was found to have nobody to go to leaves the outbox, unless it was asked for
-#: again since.
+#: KEYS: delivery. ARGV: id, ticket or token. What was found to have nobody to go to leaves the outbox, unless it was
+#: asked for again since.
 _DROP = """
-if redis.call('HGET', KEYS[1], 'asked') ~= ARGV[2] then return 0 end
+if redis.call('HGET', KEYS[1], 'asked') ~= ARGV[2] and redis.call('HGET', KEYS[1], 'token') ~= ARGV[2] then return 0 end
 redis.call('ZREM', 'bs:outbox', ARGV[1])
 redis.call('DEL', KEYS[1])
 return 1
 """
 
-#: KEYS: delivery. ARGV: id, token, seconds to post in. Returns failures so far and when the first try began; nothing
-#: when it is not asked for: a message that came twice. The same token may ask again: redis-py repeats a script whose
-#: answer was lost.
+#: KEYS: delivery. ARGV: id, token, seconds to post in. Returns the time, failures so far and when the first try began;
+#: nothing when it is not asked for: a message that came twice. The same token may ask again: redis-py repeats a script
+#: whose answer was lost.
 _TAKE = (
     _HEAD
     + """
@@ -73,7 +73,8 @@ if redis.call('HGET', KEYS[1], 'token') ~= ARGV[2] then
     redis.call('HSETNX', KEYS[1], 'began', string.format('%.3f', now))
     look_again(ARGV[1], ARGV[3])
 end
-return {redis.call('HGET', KEYS[1], 'failures') or '0', redis.call('HGET', KEYS[1], 'began')}
+local failures, began = redis.call('HGET', KEYS[1], 'failures'), redis.call('HGET', KEYS[1], 'began')
+return {string.format('%.3f', now), failures or '0', began}
 """
 )
 
@@ -108,7 +109,7 @@ return 1
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One post of a job. Times are seconds since the epoch."""
+    """One post of a job. Times are seconds since the epoch, by Redis's clock."""
 
     at: float
     #: How long it took, in seconds.
@@ -129,12 +130,12 @@ class Deliveries(msgspec.Struct, frozen=True):
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """A worker's right to post a job now."""
+    """A worker's right to post a job now. Times as in Attempt."""
 
     token: str
+    at: float
     #: Attempts that failed since `began`.
     failures: int
-    #: Seconds since the epoch.
     began: float
 
 
@@ -161,7 +162,7 @@ class Outbox:
 
     @redis_errors()
     def drop(self, job_id: str, ticket: str) -> None:
-        """There is nobody to post it to."""
+        """There is nobody to post it to. `ticket`: of `due`, or the token of who took it."""
         self._drop(keys=[_delivery_key(job_id)], args=[job_id, ticket])
 
     @redis_errors()
@@ -169,7 +170,7 @@ class Outbox:
         """The right to post a job now; None: it is not asked for, or another has it."""
         token = secrets.token_hex(8)
         reply = self._take(keys=[_delivery_key(job_id)], args=[job_id, token, TAKEN_SECONDS])
-        return Taken(token, int(reply[0]), float(reply[1])) if reply else None
+        return Taken(token, float(reply[0]), int(reply[1]), float(reply[2])) if reply else None
 
     @redis_errors()
     def settle(self, job_id: str, taken: Taken, attempt: Attempt) -> None:
