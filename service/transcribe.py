@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
@@ -15,7 +16,8 @@ from actors.formats import FORMATS
 from actors.view import JobView
 from service.backend import Backend
 from service.errors import ApiError, problems, raise_failure
-from service.options import fill_in, read_form
+from service.options import OptionFields, fill_in, read_form
+from service.uploads import Fields, Layout
 from service.view import display_name, view_job
 from storage.errors import JobConflict, JobMissing, ObjectMissing, QueueUnavailable
 from storage.job import Job, JobStatus, Source, new_job_id
@@ -68,10 +70,10 @@ async def transcribe(request: Request[Any, Any, State], backend: Backend) -> Res
     The same job as the asynchronous call's, plus waiting: when the time runs out, or with `Prefer: respond-async`, the
     answer is 202 with the job, which goes on. When the client goes away the job is cancelled.
     """
-    job = await _receive(request, backend)
+    job = await receive(request, backend, read_fields)
     if "respond-async" in [word.strip() for word in request.headers.get("prefer", "").lower().split(",")]:
         return await _still_running(job, backend, {"Preference-Applied": "respond-async"})
-    if not await _wait(request, backend, job.job_id):
+    if not await wait_final(request, backend, job.job_id):
         return await _still_running(job, backend, {})
     return await sync_to_thread(_answer, job.job_id, backend)
 
@@ -86,7 +88,7 @@ async def transcribe(request: Request[Any, Any, State], backend: Backend) -> Res
 )
 async def transcribe_async(request: Request[Any, Any, State], backend: Backend) -> Response[Accepted]:
     """A job, to be asked for at `status_url`."""
-    job = await _receive(request, backend)
+    job = await receive(request, backend, read_fields)
     estimate = await sync_to_thread(_estimate, job, backend)
     accepted = Accepted(
         job_id=job.job_id,
@@ -97,16 +99,27 @@ async def transcribe_async(request: Request[Any, Any, State], backend: Backend) 
     return Response(accepted, status_code=202, headers=_job_headers(job, estimate))
 
 
-async def _receive(request: Request[Any, Any, State], backend: Backend) -> Job:
-    """The form's file is in the store and its job in the queue when this returns."""
+def read_fields(fields: Fields) -> OptionFields:
+    """The classic form: of a field sent twice the last counts."""
+    return read_form(dict(fields))
+
+
+async def receive(
+    request: Request[Any, Any, State],
+    backend: Backend,
+    read: Callable[[Fields], OptionFields],
+    layout: Layout = Layout(),
+) -> Job:
+    """The form's file is in the store and its job in the queue when this returns. `read`: what the fields ask for."""
     default_model = backend.storage_settings.default_model
     now = time.time()
     job_id = new_job_id(now)
     form = await backend.uploads.receive(
         request,
         source_key(job_id),
-        check_field=read_form,
-        check_all=lambda fields: fill_in(read_form(fields), default_model),
+        check_field=read,
+        check_all=lambda fields: fill_in(read(fields), default_model),
+        layout=layout,
     )
     job = Job(
         job_id=job_id,
@@ -119,7 +132,7 @@ async def _receive(request: Request[Any, Any, State], backend: Backend) -> Job:
             size=form.size,
             content_type=form.content_type,
         ),
-        options=fill_in(read_form(form.fields), default_model),
+        options=fill_in(read(form.fields), default_model),
         created_at=now,
     )
     # Not cancelled with the request: it makes the job or undoes all of it.
@@ -127,7 +140,7 @@ async def _receive(request: Request[Any, Any, State], backend: Backend) -> Job:
     return job
 
 
-async def _wait(request: Request[Any, Any, State], backend: Backend, job_id: str) -> bool:
+async def wait_final(request: Request[Any, Any, State], backend: Backend, job_id: str) -> bool:
     """True: the job is final. False: the time is over. A client that goes away cancels its job; no thread is held."""
     final = asyncio.ensure_future(_final(backend, job_id))
     gone = asyncio.ensure_future(_gone(request))
@@ -138,12 +151,17 @@ async def _wait(request: Request[Any, Any, State], backend: Backend, job_id: str
     finally:
         final.cancel()
         gone.cancel()
+    await cancel_abandoned(backend, job_id)
+    raise ApiError("client_disconnected", "the connection was closed before the transcript was there", job_id=job_id)
+
+
+async def cancel_abandoned(backend: Backend, job_id: str) -> None:
+    """Nobody waits for the job any more."""
     try:
         await sync_to_thread(backend.cancel, job_id)
     except JobConflict:
-        pass  # It became final just now.
+        return  # It became final just now.
     log.info("client went away, job cancelled", job_id=job_id)
-    raise ApiError("client_disconnected", "the connection was closed before the transcript was there", job_id=job_id)
 
 
 async def _final(backend: Backend, job_id: str) -> bool:
@@ -163,16 +181,35 @@ async def _gone(request: Request[Any, Any, State]) -> None:
 
 
 def _answer(job_id: str, backend: Backend) -> Response[Any]:
+    name = completed(job_id, backend).options.response_format
+    return as_file(job_id, name, backend)
+
+
+def completed(job_id: str, backend: Backend) -> Job:
+    """A job that is final, if it is completed.
+
+    Raises:
+        ApiError: with the job's own error, or job_cancelled.
+    """
     job = backend.jobs.get(job_id)
     if job.status is JobStatus.CANCELLED:
         raise ApiError("job_cancelled", "the job was cancelled while its transcript was waited for", job_id=job_id)
     if job.status is not JobStatus.COMPLETED:
         raise_failure(job)
-    name = job.options.response_format
+    return job
+
+
+def stored(job_id: str, name: str, backend: Backend) -> bytes:
+    """The transcript of a completed job in a format of FORMATS. Raises JobMissing: it was deleted."""
     try:
-        content = backend.objects.get(result_key(job_id, name))
+        return backend.objects.get(result_key(job_id, name))
     except ObjectMissing as error:
         raise JobMissing(f"job {job_id} was deleted in this moment") from error
+
+
+def as_file(job_id: str, name: str, backend: Backend) -> Response[Any]:
+    """The same, as that format's own media type."""
+    content = stored(job_id, name, backend)
     stated = media_type(name)
     # Litestar adds the charset to text/* itself, once more if it is there.
     given = stated.partition(";")[0] if stated.startswith("text/") else stated

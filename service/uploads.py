@@ -5,6 +5,7 @@ third fills, so an upload holds about three parts in memory, whatever its size. 
 """
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -31,9 +32,12 @@ _IN_FLIGHT = 2
 MAX_PARTS, MIN_PART_BYTES = 10_000, 5 * 2**20
 #: A form is a file and a few fields; what is beyond is an attack or a mistake.
 _MAX_SEGMENTS, _MAX_FIELD_BYTES = 64, 64 * 1024
-_WHERE = "the recording belongs in the part named 'file'"
 #: How much longer than its file a form may be: fields, boundaries and part headers.
 _FORM_OVERHEAD_BYTES = 2**20
+
+
+#: A form's text fields as they came; a name may come more than once. `dict(fields)` keeps the last of each.
+Fields = list[tuple[str, str]]
 
 
 class Form(msgspec.Struct, frozen=True):
@@ -42,10 +46,25 @@ class Form(msgspec.Struct, frozen=True):
     #: As the client sent it; empty when it sent none.
     filename: str
     content_type: str | None
-    #: Bytes.
+    #: Bytes of the object.
     size: int
-    #: Text fields; of one sent twice, the last.
-    fields: dict[str, str]
+    fields: Fields
+    #: Of the object's bytes, as `sha256:…`; None: nobody asked.
+    digest: str | None
+
+
+class FormShape(msgspec.Struct, frozen=True):
+    """Where a form has its recording, and what is stored of it."""
+
+    #: Name of the part.
+    file_field: str = "file"
+    #: Stored before the file's own bytes: what a decoder needs to know of raw samples.
+    header: bytes = b""
+    #: Bytes of the file that are stored; what comes after them is read and dropped. None: all.
+    kept_bytes: int | None = None
+
+
+_CLASSIC = FormShape()
 
 
 class Uploads:
@@ -65,13 +84,17 @@ class Uploads:
         self,
         request: Request[Any, Any, Any],
         key: str,
-        check_field: Callable[[dict[str, str]], object],
-        check_all: Callable[[dict[str, str]], object],
+        check_field: Callable[[Fields], object],
+        check_all: Callable[[Fields], object],
+        shape: FormShape = _CLASSIC,
+        *,
+        hashed: bool = False,
     ) -> Form:
-        """Read a multipart form and store its `file` at the key. Fields may come before or after it.
+        """Read a multipart form and store its file at the key. Fields may come before or after it.
 
         `check_field` sees the fields that came before the file, so that a mistake is told before gigabytes are sent;
-        `check_all` sees all of them before the object is made. Both raise what the client is to hear.
+        `check_all` sees all of them before the object is made. Both raise what the client is to hear. `hashed`: the
+        form is to have its digest.
 
         Raises:
             ApiError: too_many_uploads, unsupported_media_type, invalid_body, file_missing, file_too_large,
@@ -81,9 +104,9 @@ class Uploads:
         boundary = _boundary(request)
         self._refuse_if_announced_too_large(request)
         with self._slot():
-            writer = ObjectWriter(self._objects, key, self._part_bytes, self._threads)
+            writer = ObjectWriter(self._objects, key, self._part_bytes, self._threads, hashed=hashed)
             try:
-                form = await self._read(request, boundary, writer, check_field)
+                form = await self._read(request, boundary, writer, check_field, shape)
                 check_all(form.fields)
                 await writer.finish()
             except BaseException as error:
@@ -91,7 +114,7 @@ class Uploads:
                 await asyncio.shield(asyncio.ensure_future(writer.abort()))
                 log.info("upload aborted", key=key, received=writer.size, reason=type(error).__name__)
                 raise
-        return form
+        return msgspec.structs.replace(form, digest=writer.digest)
 
     def close(self) -> None:
         self._threads.shutdown(wait=True)
@@ -122,10 +145,12 @@ class Uploads:
         request: Request[Any, Any, Any],
         boundary: str,
         writer: "ObjectWriter",
-        check_field: Callable[[dict[str, str]], object],
+        check_field: Callable[[Fields], object],
+        shape: FormShape,
     ) -> Form:
-        fields: dict[str, str] = {}
+        fields: Fields = []
         file: MultipartSegment | None = None
+        received = 0
         segment: MultipartSegment | None = None
         text = bytearray()
         try:
@@ -139,22 +164,24 @@ class Uploads:
                     for event in parser.parse(chunk):
                         if isinstance(event, MultipartSegment):
                             segment, text = event, bytearray()
-                            if segment.name == "file":
+                            if segment.name == shape.file_field:
                                 _refuse_second(file)
                                 file = segment
                                 check_field(fields)
+                                await writer.write(shape.header)
                             elif segment.filename is not None:
-                                detail = f"the part {segment.name[:100]!r} is a file; {_WHERE}"
-                                raise ApiError("file_missing", detail, field="file")
+                                raise _file_missing(f"the part {segment.name[:100]!r} is a file", shape)
                         elif segment is None:
                             continue
                         elif event is None:
                             if segment is not file:
-                                fields[segment.name] = text.decode()
+                                fields.append((segment.name, text.decode()))
                         elif segment is file:
-                            await writer.write(event)
-                            if writer.size > self._max_bytes:
-                                raise self._too_large(f"{writer.size} bytes came")
+                            kept = shape.kept_bytes
+                            await writer.write(event if kept is None else event[: max(kept - received, 0)])
+                            received += len(event)
+                            if received > self._max_bytes:
+                                raise self._too_large(f"{received} bytes came")
                         else:
                             text += event
                             if len(text) > _MAX_FIELD_BYTES:
@@ -170,19 +197,22 @@ class Uploads:
             # Litestar's word for a client that went away.
             raise ApiError("client_disconnected", "the connection was closed before the form's end") from error
         # Browsers send an empty part without a name where no file was chosen.
-        if file is None or (writer.size == 0 and not file.filename):
-            raise ApiError("file_missing", f"the form has none; {_WHERE}", field="file")
-        if writer.size == 0:
+        if file is None or (received == 0 and not file.filename):
+            raise _file_missing("the form has none", shape)
+        if received == 0:
             raise ApiError("audio_unreadable", "the recording is empty (0 bytes)")
-        return Form(file.filename or "", file.content_type, writer.size, fields)
+        return Form(file.filename or "", file.content_type, writer.size, fields, None)
 
 
 class ObjectWriter:
     """An object on its way into the store. What its threads have done is known even when the task was cancelled."""
 
-    def __init__(self, objects: ObjectStore, key: str, part_bytes: int, threads: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, objects: ObjectStore, key: str, part_bytes: int, threads: ThreadPoolExecutor, *, hashed: bool = False
+    ) -> None:
         #: Bytes taken so far.
         self.size = 0
+        self._hash = hashlib.sha256() if hashed else None
         self._objects = objects
         self._key = key
         self._part_bytes = part_bytes
@@ -194,6 +224,11 @@ class ObjectWriter:
         self._parts: list[Part] = []
         self._last_number = 0
         self._running: set[asyncio.Future[Any]] = set()
+
+    @property
+    def digest(self) -> str | None:
+        """Of all bytes, once it is finished, as `sha256:…`; None: it was not to be hashed."""
+        return f"sha256:{self._hash.hexdigest()}" if self._hash is not None else None
 
     async def write(self, data: bytes) -> None:
         """Take bytes; waits while two parts are on their way. Parts are equal: some stores insist on it."""
@@ -233,7 +268,11 @@ class ObjectWriter:
             await self._in_thread(self._start)
         await self._settle(_IN_FLIGHT - 1)
         self._last_number += 1
-        self._begin(self._send, self._last_number, self._take_buffer())
+        data = self._take_buffer()
+        if self._hash is not None:
+            # In order, while the part before is still on its way.
+            await self._in_thread(self._hash.update, data)
+        self._begin(self._send, self._last_number, data)
 
     async def _settle(self, allowed: int) -> None:
         """Wait until at most so many calls are running; a failed one raises here."""
@@ -277,6 +316,8 @@ class ObjectWriter:
                 raise
 
     def _put(self, data: bytes) -> None:
+        if self._hash is not None:
+            self._hash.update(data)
         self._asked = True
         self._objects.put(self._key, data, "application/octet-stream")
 
@@ -296,6 +337,11 @@ def _boundary(request: Request[Any, Any, Any]) -> str:
     if not boundary:
         raise ApiError("invalid_body", "the Content-Type has no boundary")
     return boundary
+
+
+def _file_missing(fact: str, shape: FormShape) -> ApiError:
+    detail = f"{fact}; the recording belongs in the part named {shape.file_field!r}"
+    return ApiError("file_missing", detail, field=shape.file_field)
 
 
 def _refuse_second(file: MultipartSegment | None) -> None:
