@@ -29,7 +29,7 @@ from service.view import (
 from storage.errors import JobConflict, ObjectMissing, UploadMissing, UploadRefused
 from storage.job import FINAL, Job, JobStatus, Source, Upload, is_job_id, new_job_id
 from storage.keys import source_key
-from storage.removal import JOB_PREFIXES, remove_job
+from storage.removal import OWN_PREFIXES, remove_job
 
 log = structlog.get_logger()
 
@@ -38,9 +38,6 @@ _ANY_JOB = (*_ANY, "job_not_found")
 
 #: S3's limit; stores answer longer ones in ways of their own.
 _MAX_KEY_BYTES = 1024
-
-#: Prefixes that the service writes: a client may not name a recording there.
-_OWN_PREFIXES = (*JOB_PREFIXES, "models/")
 
 JobId = Annotated[str, Parameter(description="As given when the job was made.")]
 
@@ -238,8 +235,8 @@ def _object_source(key: str, backend: Backend) -> Source:
         raise invalid("source.key", "a key has no empty, `.` or `..` parts and no control characters")
     if len(key.encode()) > _MAX_KEY_BYTES:
         raise invalid("source.key", f"a key has at most {_MAX_KEY_BYTES} bytes as UTF-8")
-    if key.startswith(_OWN_PREFIXES):
-        raise invalid("source.key", f"keys under {', '.join(_OWN_PREFIXES)} are the service's own")
+    if key.startswith(OWN_PREFIXES):
+        raise invalid("source.key", f"keys under {', '.join(OWN_PREFIXES)} are the service's own")
     info = backend.objects.head(key)
     _refuse_too_large(info.size, backend)
     if info.size == 0:

@@ -29,6 +29,11 @@ def warnings_key(job_id: str) -> str:
     return f"transcripts/{job_id}/warnings.json"
 
 
+def ingested_key(job_id: str) -> str:
+    """Says that an object of the inbox became this job; it stays when the job is removed."""
+    return f"ingested/{job_id}.json"
+
+
 def chunk_key(job_id: str, number: int) -> str:
     """A stretch of the recording, as FLAC of 16 kHz mono."""
     return f"chunks/{job_id}/{number:04d}.flac"

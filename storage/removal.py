@@ -1,5 +1,6 @@
 """Taking away what is kept of a job: all of it, or what nobody wants any more."""
 
+from storage import inbox
 from storage.errors import JobConflict, JobMissing, ObjectMissing
 from storage.job import FINAL, Job, JobStatus
 from storage.job_store import JobStore
@@ -9,6 +10,9 @@ from storage.object_store import ObjectStore
 
 #: Where a job's objects lie: each prefix is followed by its id and a slash.
 JOB_PREFIXES = ("sources/", "chunks/", "transcripts/")
+
+#: Prefixes that the service writes: no client may name a recording there.
+OWN_PREFIXES = (*JOB_PREFIXES, "models/", "ingested/", "webhooks/")
 
 
 def remove_job(job: Job, jobs: JobStore, objects: ObjectStore) -> None:
@@ -23,6 +27,9 @@ def remove_job(job: Job, jobs: JobStore, objects: ObjectStore) -> None:
             pass  # It became final just now.
     if job.upload is not None:
         objects.abort_upload(job.source.key, job.upload.upload_id)
+    if job.source.type == "inbox":
+        # Its record was a sign that the object had its job; the process that made it may have died before the mark.
+        inbox.mark(job, objects)
     remove_objects(job.job_id, objects)
     jobs.delete(job.job_id)
 

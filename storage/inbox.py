@@ -1,0 +1,165 @@
+"""What became of the objects in the inbox: which version of which object is a job already.
+
+A version is an object's key, ETag, size and time. The job's id derives from it, so that whoever finds it, as often and
+as many at once as may be, makes the same job. Once the job was accepted, a mark in the bucket says so: it outlives the
+job's record, and so a lost Redis and the end of the retention. The index in Redis saves asking the bucket for marks
+that are known; it may be lost. Keys, all in database 1:
+
+    bs:inbox:known   sorted set: id of a version that is a job, or need not become one -> when it was last seen
+    bs:inbox:new     sorted set: `{id} {key}` of a version not yet looked at twice -> when it was seen first
+    bs:inbox:cursor  string: the key behind which the next look begins
+"""
+
+import hashlib
+import time
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import msgspec
+import redis
+
+from storage.errors import ObjectMissing
+from storage.job import Job, Source, is_job_id
+from storage.keys import ingested_key
+from storage.object_store import ObjectInfo, ObjectStore
+from storage.redis_client import JOBS_DATABASE, connect, redis_errors
+from storage.settings import StorageSettings
+
+#: An entry of what is known is refreshed when it is older, and dropped when nobody saw its object for twice as long.
+_FRESH_SECONDS = 86_400
+
+
+class Version(msgspec.Struct, frozen=True):
+    """An object as it was when it was seen."""
+
+    job_id: str
+    key: str
+
+
+class Mark(msgspec.Struct, frozen=True, kw_only=True):
+    """Says that a version became a job. It lies at storage.keys.ingested_key."""
+
+    job_id: str
+    key: str
+    etag: str
+    #: Bytes.
+    size: int
+
+
+def version_of(info: ObjectInfo) -> Version:
+    """The id is one of storage.job's: its time is the object's, in whole seconds, as only lists tell fractions."""
+    seconds = int(info.modified)
+    facts = "\0".join((info.key, info.etag, str(info.size), str(seconds)))
+    return Version(f"{seconds * 1000:012x}{hashlib.sha256(facts.encode()).hexdigest()[:10]}", info.key)
+
+
+def known_etag(source: Source) -> str | None:
+    """Of an object in the inbox: which version of it the job is about. None: whatever lies at the key."""
+    if source.type != "inbox" or source.digest is None:
+        return None
+    return source.digest.removeprefix("etag:")
+
+
+def mark(job: Job, objects: ObjectStore) -> None:
+    """Say that the job's version was accepted; to be said again before its record is removed."""
+    source = job.source
+    noted = Mark(job_id=job.job_id, key=source.key, etag=known_etag(source) or "", size=source.size)
+    objects.put(ingested_key(job.job_id), msgspec.json.encode(noted), "application/json")
+
+
+def is_marked(version: Version, objects: ObjectStore) -> bool:
+    try:
+        objects.head(ingested_key(version.job_id))
+    except ObjectMissing:
+        return False
+    return True
+
+
+class InboxIndex:
+    """Raises QueueUnavailable from every method when Redis does not answer."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        # As in JobStore: this client decodes, so that every answer is text.
+        self._redis: Any = client
+
+    @classmethod
+    def connect(cls, settings: StorageSettings) -> "InboxIndex":
+        return cls(connect(settings, JOBS_DATABASE))
+
+    @redis_errors()
+    def known(self, job_ids: Collection[str]) -> set[str]:
+        """Those of the ids that need no look. Entries that grow old are refreshed, so that they stay."""
+        if not job_ids:
+            return set()
+        seen = dict(zip(job_ids, self._redis.zmscore("bs:inbox:known", list(job_ids)), strict=True))
+        known = {job_id for job_id, at in seen.items() if at is not None}
+        self._note([job_id for job_id in known if seen[job_id] < time.time() - _FRESH_SECONDS])
+        return known
+
+    @redis_errors()
+    def note_known(self, *job_ids: str) -> None:
+        self._note(job_ids)
+
+    @redis_errors()
+    def remember(self, versions: Iterable[Version]) -> None:
+        """To be looked at again. Those that are remembered keep their time."""
+        entries = {f"{version.job_id} {version.key}": time.time() for version in versions}
+        if entries:
+            self._redis.zadd("bs:inbox:new", entries, nx=True)
+
+    @redis_errors()
+    def remembered(self, since_seconds: float, limit: int) -> list[Version]:
+        """Those that were seen first so long ago, the earliest first."""
+        entries = self._redis.zrange(
+            "bs:inbox:new", "-inf", time.time() - since_seconds, byscore=True, offset=0, num=limit
+        )
+        return [Version(*entry.split(" ", 1)) for entry in entries]
+
+    @redis_errors()
+    def waiting(self) -> int:
+        """How many are remembered."""
+        return int(self._redis.zcard("bs:inbox:new"))
+
+    @redis_errors()
+    def forget(self, version: Version) -> None:
+        """It is done with, or it is gone."""
+        self._redis.zrem("bs:inbox:new", f"{version.job_id} {version.key}")
+
+    @redis_errors()
+    def cursor(self) -> str:
+        """The key behind which the next look begins; empty: at the beginning."""
+        return self._redis.get("bs:inbox:cursor") or ""
+
+    @redis_errors()
+    def set_cursor(self, key: str) -> None:
+        self._redis.set("bs:inbox:cursor", key)
+
+    @redis_errors()
+    def drop_unseen(self) -> None:
+        """Objects that are gone need no entry."""
+        self._redis.zremrangebyscore("bs:inbox:known", "-inf", time.time() - 2 * _FRESH_SECONDS)
+
+    def _note(self, job_ids: Collection[str]) -> None:
+        if job_ids:
+            self._redis.zadd("bs:inbox:known", dict.fromkeys(job_ids, time.time()))
+
+
+def sweep_marks(index: InboxIndex, objects: ObjectStore) -> int:
+    """Remove the marks of versions that are gone or replaced: they cannot come again. Returns how many there were."""
+    removed = 0
+    for item in objects.list("ingested/"):
+        job_id = item.key.removeprefix("ingested/").removesuffix(".json")
+        # What a look has seen lately is there. Of the others the bucket is asked, for the index may be lost.
+        if not is_job_id(job_id) or item.modified > time.time() - _FRESH_SECONDS or index.known([job_id]):
+            continue
+        try:
+            noted = msgspec.json.decode(objects.get(item.key), type=Mark)
+            there = version_of(objects.head(noted.key)).job_id == job_id
+        except msgspec.DecodeError:
+            continue  # Not a mark of ours.
+        except ObjectMissing:
+            there = False
+        if not there:
+            objects.delete(item.key)
+            removed += 1
+    return removed
