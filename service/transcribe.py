@@ -17,7 +17,7 @@ from actors.view import JobView
 from service.backend import Backend
 from service.errors import ApiError, problems, raise_failure
 from service.options import OptionFields, fill_in, read_form
-from service.uploads import Fields, Layout
+from service.uploads import CLASSIC, Fields, FormShape
 from service.view import display_name, view_job
 from storage.errors import JobConflict, JobMissing, ObjectMissing, QueueUnavailable
 from storage.job import Job, JobStatus, Source, new_job_id
@@ -108,7 +108,7 @@ async def receive(
     request: Request[Any, Any, State],
     backend: Backend,
     read: Callable[[Fields], OptionFields],
-    layout: Layout = Layout(),
+    shape: FormShape = CLASSIC,
 ) -> Job:
     """The form's file is in the store and its job in the queue when this returns. `read`: what the fields ask for."""
     default_model = backend.storage_settings.default_model
@@ -119,7 +119,7 @@ async def receive(
         source_key(job_id),
         check_field=read,
         check_all=lambda fields: fill_in(read(fields), default_model),
-        layout=layout,
+        shape=shape,
     )
     job = Job(
         job_id=job_id,

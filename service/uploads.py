@@ -64,7 +64,7 @@ class FormShape(msgspec.Struct, frozen=True):
     kept_bytes: int | None = None
 
 
-_CLASSIC = FormShape()
+CLASSIC = FormShape()
 
 
 class Uploads:
@@ -86,7 +86,7 @@ class Uploads:
         key: str,
         check_field: Callable[[Fields], object],
         check_all: Callable[[Fields], object],
-        shape: FormShape = _CLASSIC,
+        shape: FormShape = CLASSIC,
         *,
         hashed: bool = False,
     ) -> Form:
