@@ -21,25 +21,19 @@ import structlog
 from actors import audio, formats
 from actors.cut import Piece, Reading, not_reached, with_short_start
 from actors.engine import Engine
-from actors.errors import ActorError
 from actors.layout import layout_of
-from actors.lease import Lease, Stopping
+from actors.lease import Lease
+from actors.outcome import carry_out
 from actors.result import Result
 from actors.settings import ActorSettings
 from actors.voice import VoiceActivity
 from storage.chunk_result import ChunkResult, store_result, stored_result
 from storage.chunk_store import Chunk, ChunkClaim, ChunkStore
 from storage.errors import (
-    BucketMissing,
     JobConflict,
-    JobFenced,
     JobMissing,
-    ModelUnavailable,
     ObjectExists,
     ObjectMissing,
-    QueueUnavailable,
-    StoreRefused,
-    StoreUnavailable,
 )
 from storage.job import Job, Options
 from storage.job_store import Claim, JobStore
@@ -51,9 +45,6 @@ from storage.removal import sweep_if_unwanted
 from storage.transcript import Segment, Transcript, merged, shifted
 
 log = structlog.get_logger()
-
-#: A failing store or queue, by its own fault or its settings': the recording is not to blame, the job is tried again.
-OUTAGES = (StoreUnavailable, StoreRefused, BucketMissing, QueueUnavailable)
 
 
 class Pipeline:
@@ -87,7 +78,7 @@ class Pipeline:
         not this worker's.
 
         Raises:
-            one of OUTAGES: handed back, worth another try; not raised on the last try, which fails the job.
+            one of outcome.OUTAGES: handed back, worth another try; not raised on the last try, which fails the job.
         """
         try:
             claim = self._jobs.claim(
@@ -100,10 +91,12 @@ class Pipeline:
             return
         seconds = self._settings.lease_seconds
         lease = Lease(lambda progress: self._jobs.beat(job_id, claim.token, progress, seconds), seconds, self._stopping)
-        self._guarded(
+        carry_out(
             job_id,
             lambda: self._step(claim, lease),
             lease,
+            self._jobs,
+            self._objects,
             fail=lambda code, message: self._jobs.fail(job_id, code, message, claim.token),
             hand_back=lambda: self._jobs.release(job_id, claim.token),
             send_again=lambda: self._send_job(claim.job),
@@ -120,10 +113,12 @@ class Pipeline:
             return
         seconds = self._settings.lease_seconds
         lease = Lease(lambda progress: self._chunks.beat(claim, seconds), seconds, self._stopping)
-        self._guarded(
+        carry_out(
             job_id,
             lambda: self._chunk(claim, lease),
             lease,
+            self._jobs,
+            self._objects,
             fail=lambda code, message: self._chunks.fail(claim, code, message),
             hand_back=lambda: self._chunks.release(claim),
             send_again=lambda: self._send_chunk(claim.job, number),
@@ -314,60 +309,6 @@ class Pipeline:
         """Chunks of one job on their way at once."""
         workers = self._settings.job_parallel_chunks or sum(worker.threads for worker in self._jobs.workers())
         return max(1, workers)
-
-    # What may go wrong
-
-    def _guarded(
-        self,
-        job_id: str,
-        work: Callable[[], None],
-        lease: Lease,
-        *,
-        fail: Callable[[str, str], object],
-        hand_back: Callable[[], None],
-        send_again: Callable[[], None],
-        last_try: bool,
-    ) -> None:
-        """Work under a lease, and see to it that whatever happens ends in the right change of the record."""
-        failure: tuple[str, str] | None = None
-        try:
-            with lease.kept():
-                work()
-        except JobFenced as lost:
-            log.info("job lost", job_id=job_id, reason=str(lost))
-            sweep_if_unwanted(job_id, self._jobs, self._objects)
-        except (ActorError, ModelUnavailable, ObjectMissing) as error:
-            failure = error.code, str(error)
-        except OUTAGES as error:
-            if not last_try:
-                log.warning("job handed back", job_id=job_id, reason=str(error))
-                self._hand_back(job_id, hand_back)
-                raise
-            failure = error.code, str(error)
-        except Stopping:
-            log.info("job handed back", job_id=job_id, reason="the worker stops")
-            self._hand_back(job_id, hand_back)
-            send_again()
-        except Exception as error:  # The worker's edge: whatever a recording provokes fails that job alone.
-            log.exception("job broke", job_id=job_id)
-            failure = (
-                "internal_error",
-                f"the transcription broke with {type(error).__name__}; the worker's log says more",
-            )
-        if failure is not None:
-            try:
-                fail(*failure)
-                log.info("job failed", job_id=job_id, code=failure[0])
-            except JobFenced as lost:
-                log.info("job lost", job_id=job_id, reason=str(lost))
-            sweep_if_unwanted(job_id, self._jobs, self._objects)
-
-    def _hand_back(self, job_id: str, hand_back: Callable[[], None]) -> None:
-        """The attempt does not count. Where Redis cannot be told, the lease runs out and the janitor takes over."""
-        try:
-            hand_back()
-        except (JobFenced, JobMissing, QueueUnavailable) as reason:
-            log.info("job not released", job_id=job_id, reason=str(reason))
 
 
 def _said(

@@ -1,0 +1,93 @@
+"""Work under a lease: whatever happens to it ends in the right change of the record."""
+
+from collections.abc import Callable
+
+import structlog
+from dramatiq.errors import Retry
+
+from actors.errors import ActorError
+from actors.lease import Lease, Stopping
+from storage.errors import (
+    BucketMissing,
+    JobFenced,
+    JobMissing,
+    ModelUnavailable,
+    ObjectMissing,
+    QueueUnavailable,
+    StoreRefused,
+    StoreUnavailable,
+)
+from storage.job_store import JobStore
+from storage.object_store import ObjectStore
+from storage.removal import sweep_if_unwanted
+
+log = structlog.get_logger()
+
+#: A failing store or queue, by its own fault or its settings': the recording is not to blame, the job is tried again.
+OUTAGES = (StoreUnavailable, StoreRefused, BucketMissing, QueueUnavailable)
+
+
+class Later(Retry):
+    """Somebody else's server fails: the job is handed back, and its message comes again after `delay` milliseconds."""
+
+
+def carry_out(
+    job_id: str,
+    work: Callable[[], None],
+    lease: Lease,
+    jobs: JobStore,
+    objects: ObjectStore,
+    *,
+    fail: Callable[[str, str], object],
+    hand_back: Callable[[], None],
+    send_again: Callable[[], None],
+    last_try: bool,
+) -> None:
+    """Work under a lease until it is done, has failed for good, is handed back because the worker stops, or is lost.
+
+    `fail`, `hand_back`: change the record; `send_again`: puts the message back into the queue.
+
+    Raises:
+        Later, one of OUTAGES: handed back, worth another try; an outage is not raised on the last try, which fails.
+    """
+    failure: tuple[str, str] | None = None
+    try:
+        with lease.kept():
+            work()
+    except JobFenced as lost:
+        log.info("job lost", job_id=job_id, reason=str(lost))
+        sweep_if_unwanted(job_id, jobs, objects)
+    except (ActorError, ModelUnavailable, ObjectMissing) as error:
+        failure = error.code, str(error)
+    except Later as later:
+        log.info("job handed back", job_id=job_id, reason=str(later))
+        _hand_back(job_id, hand_back)
+        raise
+    except OUTAGES as error:
+        if not last_try:
+            log.warning("job handed back", job_id=job_id, reason=str(error))
+            _hand_back(job_id, hand_back)
+            raise
+        failure = error.code, str(error)
+    except Stopping:
+        log.info("job handed back", job_id=job_id, reason="the worker stops")
+        _hand_back(job_id, hand_back)
+        send_again()
+    except Exception as error:  # The worker's edge: whatever a recording provokes fails that job alone.
+        log.exception("job broke", job_id=job_id)
+        failure = "internal_error", f"the work broke with {type(error).__name__}; the worker's log says more"
+    if failure is not None:
+        try:
+            fail(*failure)
+            log.info("job failed", job_id=job_id, code=failure[0])
+        except JobFenced as lost:
+            log.info("job lost", job_id=job_id, reason=str(lost))
+        sweep_if_unwanted(job_id, jobs, objects)
+
+
+def _hand_back(job_id: str, hand_back: Callable[[], None]) -> None:
+    """The attempt does not count. Where Redis cannot be told, the lease runs out and the janitor takes over."""
+    try:
+        hand_back()
+    except (JobFenced, JobMissing, QueueUnavailable) as reason:
+        log.info("job not released", job_id=job_id, reason=str(reason))
