@@ -102,6 +102,7 @@ FINISH_CHUNK = (
 local number = ARGV[1]
 if get('token:' .. number) ~= ARGV[2] then return {'fenced', status} end
 if redis.call('SADD', done, number) == 1 then
+    announce('type', 'chunk', 'number', number)
     local seconds = redis.call('HINCRBYFLOAT', job, 'seconds_done', ARGV[3])
     local length = tonumber(get('duration') or get('length_estimate') or '0')
     local progress = length > 0 and math.min(99, math.floor(1000 * seconds / length) / 10) or 0

@@ -4,7 +4,7 @@ Times come from Redis's own clock, so that workers whose clocks differ agree on 
 with PRELUDE, which keeps the indexes in step with the status. Keys, all in database 1:
 
     bs:job:{id}               hash: the record
-    bs:events:{id}            stream: what happened to the job, for those who wait
+    bs:events:{id}            stream: what happened to the job, for those who wait; see job_events.py
     bs:chunks:{id}            hash: chunk number -> what is known of it (chunk_scripts.py)
     bs:done:{id}              set: numbers of the chunks whose results are stored
     bs:jobs:{owner}[:status]  sorted set, scores 0: ids in the order of creation, listed by lexical range
@@ -83,18 +83,28 @@ local status = get('status')
 if not status then return {{'missing'}} end
 """
 
-#: ARGV: id, owner, status, when it took it, when it is to be removed or '', field, value, ... Without PRELUDE: there is
-#: no record yet. Returns 1; 0: there is one, or the job was deleted not long ago.
-CREATE = """
-local job, events = KEYS[1], KEYS[2]
+#: How long a request that made a job is remembered, in seconds.
+_ONCE_SECONDS = 86_400
+
+#: KEYS[5]: only of a request that is to make one job (idempotency.py). ARGV: id, owner, status, when it took it, when
+#: it is to be removed or '', fingerprint of the request or '', field, value, ... Without PRELUDE: there is no record yet.
+#: Returns 1; 0: there is one, the job was deleted not long ago, or the request has made another.
+CREATE = f"""
+local job, events, once = KEYS[1], KEYS[2], KEYS[5]
 local id, owner, status = ARGV[1], ARGV[2], ARGV[3]
+local made = once and redis.call('HGET', once, 'job_id')
+if made and made ~= id and redis.call('EXISTS', 'bs:job:' .. made) == 1 then return 0 end
 if redis.call('EXISTS', job) == 1 or redis.call('ZSCORE', 'bs:deleted', id) then return 0 end
-for i = 6, #ARGV, 2 do redis.call('HSET', job, ARGV[i], ARGV[i + 1]) end
+for i = 7, #ARGV, 2 do redis.call('HSET', job, ARGV[i], ARGV[i + 1]) end
 redis.call('ZADD', 'bs:jobs:' .. owner, 0, id)
 redis.call('ZADD', 'bs:jobs:' .. owner .. ':' .. status, 0, id)
 redis.call('ZADD', 'bs:status:' .. status, ARGV[4], id)
 if ARGV[5] ~= '' then redis.call('ZADD', 'bs:expiring', ARGV[5], id) end
 redis.call('XADD', events, '*', 'type', status)
+if once then
+    redis.call('HSET', once, 'job_id', id, 'fingerprint', ARGV[6])
+    redis.call('EXPIRE', once, {_ONCE_SECONDS})
+end
 return 1
 """
 
@@ -107,6 +117,13 @@ if not string.find(ARGV[2], ',' .. status .. ',', 1, true) then return {'conflic
 if ARGV[3] ~= '' and get('token') ~= ARGV[3] then return {'fenced', status} end
 move(status, ARGV[1])
 if ARGV[4] ~= '' then finish(ARGV[4]) end
+-- The transcript says it from here on: memory is not for text that the bucket has.
+if ARGV[1] == 'completed' and get('told') then
+    for _, entry in ipairs(redis.call('XRANGE', events, '-', '+')) do
+        if entry[2][2] == 'segment' then redis.call('XDEL', events, entry[1]) end
+    end
+    redis.call('HDEL', job, 'told')
+end
 for i = 5, #ARGV, 2 do redis.call('HSET', job, ARGV[i], ARGV[i + 1]) end
 announce('type', ARGV[1])
 return answer('ok', status)
@@ -158,6 +175,28 @@ return {'ok', status}
 """
 )
 
+#: ARGV: token, number of the first segment, language, its probability, segment as JSON, ... What is found of a
+#: recording without chunks. `told` in the record counts them: a segment that was told is not told again.
+#: Returns ok | missing | conflict | fenced, and the status.
+TELL = (
+    PRELUDE
+    + """
+if status ~= 'processing' then return {'conflict', status} end
+if get('token') ~= ARGV[1] then return {'fenced', status} end
+redis.call('HSETNX', job, 'language', ARGV[3])
+redis.call('HSETNX', job, 'language_probability', ARGV[4])
+local told = tonumber(get('told') or '0')
+for i = 5, #ARGV do
+    if ARGV[2] + i - 5 == told then
+        announce('type', 'segment', 'number', told, 'segment', ARGV[i])
+        told = told + 1
+    end
+end
+redis.call('HSET', job, 'told', told)
+return {'ok', status}
+"""
+)
+
 #: ARGV: token. The attempt does not count. Returns ok | missing | conflict | fenced, and the status before.
 RELEASE = (
     PRELUDE
@@ -166,6 +205,21 @@ if status ~= 'processing' then return {'conflict', status} end
 if get('token') ~= ARGV[1] then return {'fenced', status} end
 redis.call('HINCRBY', job, 'attempts', -1)
 let_go(status)
+return answer('ok', status)
+"""
+)
+
+#: ARGV: token, source as JSON. The recording of a url is in the store: the job waits anew, for its transcription, which
+#: begins with no attempts and at no time. Returns ok | missing | conflict | fenced, and the status before.
+FETCHED = (
+    PRELUDE
+    + """
+if status ~= 'processing' then return {'conflict', status} end
+if get('token') ~= ARGV[1] then return {'fenced', status} end
+redis.call('HSET', job, 'source', ARGV[2], 'attempts', '0')
+redis.call('HDEL', job, 'started_at')
+move(status, 'pending')
+announce('type', 'pending')
 return answer('ok', status)
 """
 )
@@ -180,10 +234,13 @@ return answer('ok', status)
 """
 )
 
+#: How long a deleted job's events stay, in seconds: so long that whoever listens hears of it.
+_DELETED_SECONDS = 60
+
 #: The record and every index entry go; the id is remembered as deleted.
 DELETE = (
     PRELUDE
-    + """
+    + f"""
 local id, owner = get('job_id'), get('owner')
 redis.call('ZREM', 'bs:jobs:' .. owner, id)
 redis.call('ZREM', 'bs:jobs:' .. owner .. ':' .. status, id)
@@ -193,8 +250,10 @@ redis.call('ZREM', 'bs:expiring', id)
 for _, number in ipairs(redis.call('HKEYS', chunks)) do redis.call('ZREM', 'bs:leases', id .. '/' .. number) end
 redis.call('ZADD', 'bs:deleted', string.format('%.3f', now), id)
 redis.call('ZREM', 'bs:outbox', id)
-redis.call('DEL', job, events, chunks, done, 'bs:delivery:' .. id, 'bs:deliveries:' .. id)
-return {'ok', status}
+redis.call('DEL', job, chunks, done, 'bs:delivery:' .. id, 'bs:deliveries:' .. id)
+announce('type', 'deleted')
+redis.call('EXPIRE', events, {_DELETED_SECONDS})
+return {{'ok', status}}
 """
 )
 

@@ -13,9 +13,11 @@ import redis
 
 from storage import job_scripts
 from storage.errors import JobConflict, JobFenced, JobMissing
-from storage.job import FINAL, FOLLOWS, Job, JobStatus
+from storage.idempotency import Once
+from storage.job import FINAL, FOLLOWS, Job, JobStatus, Source
 from storage.redis_client import JOBS_DATABASE, connect, redis_errors
 from storage.settings import StorageSettings
+from storage.transcript import Segment
 
 #: What a byte is taken to cost before anything was measured: 16 kB of audio a second, done at ten times its speed.
 _SECONDS_A_BYTE = 1 / 160_000
@@ -60,7 +62,9 @@ class JobStore:
         self._transition = client.register_script(job_scripts.TRANSITION)
         self._claim = client.register_script(job_scripts.CLAIM)
         self._beat = client.register_script(job_scripts.BEAT)
+        self._tell = client.register_script(job_scripts.TELL)
         self._release = client.register_script(job_scripts.RELEASE)
+        self._fetched = client.register_script(job_scripts.FETCHED)
         self._expire_lease = client.register_script(job_scripts.EXPIRE_LEASE)
         self._delete = client.register_script(job_scripts.DELETE)
         self._record_work = client.register_script(job_scripts.RECORD_WORK)
@@ -76,14 +80,20 @@ class JobStore:
     # The record
 
     @redis_errors()
-    def create(self, job: Job) -> bool:
-        """Store a job and index it; all or nothing. False: there is one, or it was deleted not long ago."""
+    def create(self, job: Job, once: Once | None = None) -> bool:
+        """Store a job and index it; all or nothing.
+
+        False: there is one, it was deleted not long ago, or the request `once` has made another.
+        """
         expires = "" if job.expires_at is None else job.expires_at
         fields = [part for item in _to_hash(job).items() for part in item]
         return bool(
             self._create(
-                keys=job_keys(job.job_id),
-                args=[job.job_id, job.owner, str(job.status), job.created_at, expires, *fields],
+                keys=[*job_keys(job.job_id), *([once.key] if once else [])],
+                args=[
+                    *(job.job_id, job.owner, str(job.status), job.created_at, expires),
+                    *(once.fingerprint if once else "", *fields),
+                ],
             )
         )
 
@@ -169,6 +179,28 @@ class JobStore:
         if outcome != "ok":
             raise JobFenced(f"job {job_id} is {status or 'deleted'} and not this worker's")
 
+    @redis_errors()
+    def tell(self, claim: Claim, number: int, segments: Sequence[Segment], language: str, probability: float) -> None:
+        """Put what is found of a recording without chunks among its events: `segments`, the first of them `number`.
+
+        Telling twice is harmless: a number that was told stays as it was.
+
+        Raises:
+            JobFenced: the job was cancelled, deleted or taken over.
+        """
+        job_id = claim.job.job_id
+        args: list[str | float] = [claim.token, number, language, probability, *map(_dumps, segments)]
+        outcome, status = _answer(self._tell(keys=job_keys(job_id), args=args))
+        if outcome != "ok":
+            raise JobFenced(f"job {job_id} is {status or 'deleted'} and not this worker's")
+
+    @redis_errors()
+    def told(self, job_id: str) -> list[Segment]:
+        """What workers told of a recording without chunks that is not completed."""
+        entries = self._redis.xrange(_events_key(job_id))
+        texts = [fields["segment"] for _, fields in entries if fields["type"] == "segment"]
+        return [msgspec.json.decode(text, type=Segment) for text in texts]
+
     def complete(
         self, job_id: str, token: str, files: dict[str, int], duration: float, warnings: Sequence[str] = ()
     ) -> None:
@@ -189,6 +221,14 @@ class JobStore:
         outcome, status = _answer(self._release(keys=change_keys(job_id), args=[token]))
         if outcome != "ok":
             raise JobFenced(f"job {job_id} is {status or 'deleted'} and not this worker's")
+
+    @redis_errors()
+    def fetched(self, job_id: str, token: str, source: Source) -> Job:
+        """The recording of a url is in the store and noted: whoever held the job hands it on to be transcribed."""
+        outcome, status = _answer(self._fetched(keys=change_keys(job_id), args=[token, _dumps(source)]))
+        if outcome != "ok":
+            raise JobFenced(f"job {job_id} is {status or 'deleted'} and not this worker's")
+        return self.get(job_id)
 
     # What the janitor asks
 
