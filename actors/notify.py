@@ -26,8 +26,8 @@ from storage.errors import JobMissing, QueueUnavailable, StorageError
 from storage.job import Job
 from storage.job_store import JobStore
 from storage.object_store import ObjectStore
-from storage.outbox import Attempt, Outbox, Taken
-from storage.webhooks import SECRET_PREFIX, ensure_endpoint, recipient
+from storage.outbox import Attempt, Outbox, Taken, is_delivered
+from storage.webhooks import SECRET_PREFIX, ensure_endpoint, event_id, recipient
 
 log = structlog.get_logger()
 
@@ -60,10 +60,6 @@ class Outcome(msgspec.Struct, frozen=True):
     error: str | None = None
     #: Seconds that the receiver wants to be left alone.
     retry_after: float = 0.0
-
-    @property
-    def delivered(self) -> bool:
-        return self.status is not None and 200 <= self.status < 300
 
 
 class Notifier:
@@ -129,13 +125,13 @@ class Notifier:
         began = time.monotonic()
         outcome = self._post(url, signed, body)
         seconds = round(time.monotonic() - began, 3)
-        next_at = None
-        if not outcome.delivered and outcome.status != _GONE:
+        delivered, next_at = is_delivered(outcome.status), None
+        if not delivered and outcome.status != _GONE:
             next_at = _next_at(taken, seconds, outcome.retry_after)
         attempt = Attempt(at=taken.at, seconds=seconds, status=outcome.status, error=outcome.error, next_at=next_at)
         self._outbox.settle(job.job_id, taken, attempt)
         log.info(
-            "webhook delivered" if outcome.delivered else "webhook failed" if next_at else "webhook given up",
+            "webhook delivered" if delivered else "webhook failed" if next_at else "webhook given up",
             job_id=job.job_id,
             attempt=taken.failures + 1,
             status=outcome.status,
@@ -187,11 +183,6 @@ def _outcome(response: httpcore.Response) -> Outcome:
     retry_after = float(stated) if stated.isdigit() else 0.0
     error = "redirects are not followed" if 300 <= response.status < 400 else None
     return Outcome(response.status, error, retry_after)
-
-
-def event_id(job_id: str) -> str:
-    """The `webhook-id`: a job ends once, so it is the same however often it is posted and whatever was lost."""
-    return f"msg_{job_id}"
 
 
 def headers(message_id: str, timestamp: int, body: bytes, secret: str) -> dict[bytes | str, bytes | str]:

@@ -58,6 +58,8 @@ class Deleted(msgspec.Struct, frozen=True, kw_only=True):
         "body_too_large",
         "invalid_parameter",
         "object_not_found",
+        "url_not_allowed",
+        "url_unreachable",
         "audio_unreadable",
         "storage_unavailable",
     ),

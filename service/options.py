@@ -1,7 +1,8 @@
 """What a client may ask for, in a form or in JSON: the same fields with the same limits, decoded in one place."""
 
+import codecs
 from collections.abc import Mapping
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -23,6 +24,7 @@ LineCount = Annotated[
 CharactersPerSecond = Annotated[float, Meta(ge=0, le=1000, description="Reading speed of subtitles; 0: any.")]
 LeastSeconds = Annotated[float, Meta(ge=0, le=60, description="How long a cue is shown at least; 0: any time.")]
 MostSeconds = Annotated[float, Meta(ge=0, le=3600, description="How long a cue is shown at most; 0: any time.")]
+WebhookUrl = Annotated[str, Meta(max_length=2000)]
 GapSeconds = Annotated[float, Meta(ge=0, le=10, description="Seconds between two cues at least.")]
 
 
@@ -66,6 +68,9 @@ class OptionFields(msgspec.Struct, frozen=True, kw_only=True):
         Literal["mixed", "separate"],
         Meta(description="separate: each channel is transcribed on its own, as the two sides of a call."),
     ] = "mixed"
+    webhook_url: Annotated[
+        WebhookUrl | None, Meta(description="Where the job is posted to when it has ended, in place of the key's own.")
+    ] = None
 
 
 class UploadSource(
@@ -94,6 +99,7 @@ class NewJob(OptionFields, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 Fields = TypeVar("Fields", bound=OptionFields)
+Kind = TypeVar("Kind", bound=msgspec.Struct)
 
 
 def read_form(fields: Mapping[str, str]) -> OptionFields:
@@ -111,20 +117,44 @@ def read_form(fields: Mapping[str, str]) -> OptionFields:
 
 
 def read_job(body: bytes) -> NewJob:
-    """A JSON body. Here unknown fields are refused: they are misspelt ones.
+    """A JSON body. Here unknown fields are refused: they are misspelt ones. Raises as read_json."""
+    return _with_known_names(read_json(body, NewJob))
 
+
+def read_json(body: bytes, kind: type[Kind]) -> Kind:
+    """
     Raises:
         ApiError: invalid_body or invalid_parameter.
     """
     if not body.strip():
         raise ApiError("invalid_body", "the body is empty; JSON is expected")
     try:
-        job = msgspec.json.decode(body, type=NewJob)
+        return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        raise explain(NewJob, error) from error
+        raise explain(kind, error) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ApiError("invalid_body", f"the body is not JSON: {error}") from error
-    return _with_known_names(job)
+
+
+class _Sidecar(OptionFields, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The options in an object beside the recording."""
+
+
+def read_sidecar(body: bytes, beneath: OptionFields) -> OptionFields:
+    """A JSON object of options, over those that it lies on top of. As in a request's body, unknown ones are refused.
+
+    Raises:
+        ApiError: invalid_body or invalid_parameter.
+    """
+    try:
+        # Windows' editors begin a text with a mark that JSON does not know.
+        fields = msgspec.json.decode(body.removeprefix(codecs.BOM_UTF8), type=dict[str, Any])
+        given = msgspec.convert(fields, _Sidecar)
+    except msgspec.ValidationError as error:
+        raise explain(_Sidecar, error) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ApiError("invalid_body", f"it is not JSON: {error}") from error
+    return _with_known_names(msgspec.structs.replace(beneath, **{name: getattr(given, name) for name in fields}))
 
 
 def subtitle_rules(settings: ServiceSettings) -> Layout:

@@ -122,6 +122,10 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     next_at: float | None = None
 
 
+def is_delivered(status: int | None) -> bool:
+    return status is not None and 200 <= status < 300
+
+
 class Deliveries(msgspec.Struct, frozen=True):
     #: The oldest first; of very many the latest.
     attempts: list[Attempt]

@@ -21,6 +21,11 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     secret: str
 
 
+def event_id(job_id: str) -> str:
+    """The `webhook-id`: a job ends once, so it is the same however often it is posted and whatever was lost."""
+    return f"msg_{job_id}"
+
+
 def new_secret() -> str:
     """256 random bits, as SHA-256 has."""
     return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
