@@ -178,13 +178,12 @@ class Janitor:
             age = time.time() - created_at(job_id)
         except ValueError:
             return False  # Not a job's folder: somebody else's objects.
-        kept = self._settings.retention_seconds
-        if kept and age > kept + self._settings.upload_expires_seconds:
-            return True
         if age < self._settings.upload_expires_seconds:
             return False
         try:
-            self._objects.head(job_key(job_id))
+            noted = self._objects.head(job_key(job_id)).modified
         except ObjectMissing:
             return True
-        return False
+        # The id of an inbox's job is as old as its object, which may have lain there for long.
+        kept = self._settings.retention_seconds
+        return kept > 0 and time.time() - noted > kept + self._settings.upload_expires_seconds

@@ -19,6 +19,7 @@ import numpy as np
 import structlog
 
 from actors import audio, formats
+from actors.beside import put_beside
 from actors.cut import Piece, Reading, not_reached, with_short_start
 from actors.engine import Engine
 from actors.layout import layout_of
@@ -26,6 +27,7 @@ from actors.lease import Lease
 from actors.outcome import carry_out
 from actors.result import Result
 from actors.settings import ActorSettings
+from actors.telling import Telling
 from actors.voice import VoiceActivity
 from storage.chunk_result import ChunkResult, store_result, stored_result
 from storage.chunk_store import Chunk, ChunkClaim, ChunkStore
@@ -35,6 +37,7 @@ from storage.errors import (
     ObjectExists,
     ObjectMissing,
 )
+from storage.inbox import known_etag
 from storage.job import Job, Options
 from storage.job_store import Claim, JobStore
 from storage.keys import chunk_key, result_key
@@ -141,7 +144,7 @@ class Pipeline:
         known = self._chunks.chunks(job.job_id)
         reached = {chunk.channel: round(chunk.end * audio.SAMPLE_RATE) for chunk in known}
         number = len(known)
-        with self._objects.open(job.source.key) as recording:
+        with self._objects.open(job.source.key, known_etag(job.source)) as recording:
             reading = self._reading(job, recording, lease, warnings)
             for piece in reading.pieces():
                 facts = {"length_estimate": str(reading.seconds * job.source.size / max(recording.tell(), 1))}
@@ -149,6 +152,7 @@ class Pipeline:
                 if number == 0:
                     language, probability = self._engine.detect_language(piece.samples, job.options)
                     facts |= {"language": language, "language_probability": str(probability)}
+                facts["channels"] = str(reading.channels)
                     parts = with_short_start(piece)
                 for part in not_reached(parts, reached):
                     self._announce(claim, number, part, **facts)
@@ -197,9 +201,15 @@ class Pipeline:
         transcript = self._stored(job)
         if transcript is None:
             options, probability = job.options, 0.0
+            telling = None if job.options.channels == "separate" else Telling(self._jobs, claim)
+            if telling is not None and telling.segments:
+                options = msgspec.structs.replace(options, language=job.language)
+                probability = job.language_probability or 0.0
 
             def tell(segment: Segment) -> None:
                 lease.progress = min(99.0, 100 * segment.end / duration)
+                if telling is not None:
+                    telling.add(segment, result.language, result.language_probability)
 
             found: list[list[Segment]] = []
             for piece in pieces:
@@ -209,6 +219,9 @@ class Pipeline:
                     options = msgspec.structs.replace(options, language=result.language)
                     probability = result.language_probability
                 found.append(_said(result, piece.begin / audio.SAMPLE_RATE, piece.channel, lease, tell))
+            if telling is not None:
+                telling.finish()
+                found = [telling.segments]
             language = options.language or "en"
             transcript = self._transcript(job, language, probability, duration, merged(found))
         self._write(claim, transcript, warnings)
@@ -298,6 +311,7 @@ class Pipeline:
             if name != "json":
                 self._objects.put(result_key(job.job_id, name), body, kind.media_type)
             files[name] = len(body)
+        warnings = [*warnings, *put_beside(job, transcript.language, self._objects)]
         if warnings:
             note_warnings(job.job_id, warnings, self._objects)
         self._jobs.complete(job.job_id, claim.token, files, transcript.duration, warnings)

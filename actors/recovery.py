@@ -17,7 +17,9 @@ import msgspec
 from dramatiq.brokers.redis import RedisBroker
 
 from actors import formats, messages
+from actors.beside import put_beside
 from storage.errors import JobMissing, ObjectMissing, UploadMissing
+from storage.inbox import known_etag
 from storage.job import Job, JobStatus, Source, is_job_id
 from storage.job_store import JobStore
 from storage.keys import end_key, job_key, result_key, warnings_key
@@ -159,6 +161,9 @@ class Recovery:
             if not self._dry_run:
                 self._objects.put(key, body, kind.media_type)
             files[name] = len(body)
+        if not self._dry_run and any(result_key(job.job_id, name) not in results for name in files):
+            # Its worker died before it came to what lies beside the source.
+            put_beside(job, transcript.language, self._objects)
         completed_at = max(item.modified for item in results.values())
         warnings = warnings_key(job.job_id)
         return msgspec.structs.replace(
@@ -191,13 +196,13 @@ class Recovery:
     def _is_whole(self, source: Source, folder: Folder) -> bool:
         if source.key in folder.objects:
             return folder.objects[source.key].size == source.size
-        if source.type != "object":
+        if source.type not in ("object", "inbox"):
             return False
         try:
-            self._objects.head(source.key)
+            there = self._objects.head(source.key)
         except ObjectMissing:
             return False
-        return True
+        return known_etag(source) in (None, there.etag)
 
     def _expires_at(self, completed_at: float) -> float | None:
         kept = self._settings.retention_seconds

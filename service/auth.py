@@ -23,10 +23,20 @@ def read_keys(api_keys: str) -> list[bytes]:
     return keys
 
 
+def owner_of(key: bytes) -> str:
+    """A digest, so that the key itself is nowhere in Redis or a log."""
+    return hashlib.sha256(key).hexdigest()[:16]
+
+
+def first_owner(api_keys: str) -> str:
+    """Whose the jobs are that nobody asked for, as those of the inbox: the first key's."""
+    keys = read_keys(api_keys)
+    return owner_of(keys[0]) if keys else ""
+
+
 def require_key(api_keys: str) -> Guard:
     """A guard, so it runs before the body is read. It leaves the owner in the connection's state."""
-    # The owner is a digest, so that the key itself is nowhere in Redis or a log.
-    owners = [(hashlib.sha256(key).hexdigest()[:16], key) for key in read_keys(api_keys)]
+    owners = [(owner_of(key), key) for key in read_keys(api_keys)]
 
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
         connection.state.owner = _owner(connection, owners) if owners else ""

@@ -29,6 +29,12 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     upload_idle_seconds: Seconds = 60
     #: How long the synchronous call waits before it answers 202 with the job.
     sync_timeout_seconds: Seconds = 600
+    #: An object put under this prefix becomes a job, and its results are put beside it.
+    inbox_prefix: str = "inbox/"
+    #: How often the inbox is looked through, in seconds; 0: never, only notifications of the store count.
+    inbox_seconds: Annotated[int, Meta(ge=0, le=86400)] = 5
+    #: What the store sends as Authorization: Bearer with its notifications; empty: one of API_KEYS, if there are any.
+    s3_events_token: str = ""
     #: Columns in a subtitle line, a wide character (Chinese, Japanese, Korean) takes two; 0: one line a segment.
     subtitle_line_width: Annotated[int, Meta(ge=0, le=1000)] = 42
     #: Lines in a subtitle, counted only with a width; 0: any number.
