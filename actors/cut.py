@@ -89,6 +89,11 @@ class Reading:
         #: Seconds read so far.
         self.seconds = 0.0
 
+    @property
+    def channels(self) -> int:
+        """That are cut each on its own; known with the first piece."""
+        return len(self._cutters)
+
     def pieces(self) -> Iterator[Piece]:
         """What is complete before the recording ends; nothing when it is shorter than a chunk."""
         for block in self._blocks:

@@ -152,7 +152,7 @@ class Pipeline:
                 if number == 0:
                     language, probability = self._engine.detect_language(piece.samples, job.options)
                     facts |= {"language": language, "language_probability": str(probability)}
-                facts["channels"] = str(reading.channels)
+                    facts["channels"] = str(reading.channels)
                     parts = with_short_start(piece)
                 for part in not_reached(parts, reached):
                     self._announce(claim, number, part, **facts)

@@ -54,7 +54,7 @@ def view_job(
 def so_far(job: Job, backend: Backend) -> Transcript:
     """What is transcribed of a job in work; `duration` is how far it reaches."""
     try:
-        segments = partial_segments(job.job_id, backend.chunks, backend.objects)
+        segments = partial_segments(job.job_id, backend.jobs, backend.chunks, backend.objects)
     except ObjectMissing:
         segments = []  # It was completed or deleted in this moment; the next look shows that.
     return Transcript(

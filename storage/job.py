@@ -124,6 +124,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     #: Whisper's code and its probability, known once the first speech was heard.
     language: str | None = None
     language_probability: float | None = None
+    #: How many channels of a long recording are transcribed each on its own; mixed ones are one.
+    channels: int | None = None
     #: Once every chunk of a long recording is announced. A short one has no chunks.
     phase: Literal["cut"] | None = None
     error: str | None = None

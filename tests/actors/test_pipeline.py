@@ -202,7 +202,7 @@ def test_the_text_so_far_is_read_in_order_and_without_gaps_while_the_job_runs(
     seen = []
     while world.jobs.get(job_id).status == "processing":
         with suppress(ObjectMissing):  # It was completed in this moment.
-            seen.append(partial_segments(job_id, world.chunks, world.objects))
+            seen.append(partial_segments(job_id, world.jobs, world.chunks, world.objects))
     final = world.transcript(job_id).segments
 
     assert seen

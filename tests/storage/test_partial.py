@@ -33,7 +33,7 @@ def test_with_separate_channels_the_text_goes_as_far_as_every_channel_is_done(
         said = [Segment(n, at, at + 5, f" {chunk.channel} at {at}", 0.9) for n, at in enumerate(moments(chunk))]
         store_result(job.job_id, ChunkResult(chunk, Options(model="base"), said), object_store)
         chunks.finish(chunks.claim(job.job_id, chunk.number, 60, 3), parallel=3)
-        seen.append([segment.text for segment in partial_segments(job.job_id, chunks, object_store)])
+        seen.append([segment.text for segment in partial_segments(job.job_id, job_store, chunks, object_store)])
 
     assert seen[:2] == [[], []]
     assert seen[2] == [" 0 at 0.0", " 1 at 0.0", " 0 at 50.0", " 0 at 60.0", " 1 at 80.0"]
