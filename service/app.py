@@ -10,14 +10,17 @@ from litestar import Litestar, Router
 from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 
-from service import __version__, catalogue, document, health, jobs, results, transcribe
+from service import __version__, catalogue, document, health, jobs, notifications, openai, results, transcribe, webhooks
 from service.auth import require_key
 from service.backend import Backend
 from service.errors import HANDLERS
+from service.inbox import Inbox
 from service.limits import RATE_HEADERS, limit_rate, tell_rate
+from service.openai_errors import shaped_by_address
 from service.settings import ServiceSettings
 from storage import logs
 from storage.errors import StorageError
+from storage.inbox import InboxIndex
 from storage.rate_limit import RateLimit
 from storage.settings import StorageSettings, read_settings
 
@@ -40,10 +43,12 @@ def create_app() -> Litestar:
     backend = Backend.connect(settings, storage_settings)
     rate_limit = RateLimit.connect(storage_settings, settings.rate_limit) if settings.rate_limit else None
     probe = health.Probe(backend)
+    inbox = Inbox(backend, InboxIndex.connect(storage_settings))
 
+    guards = [require_key(settings.api_keys), *([limit_rate(rate_limit)] if rate_limit else [])]
     api = Router(
         "/api/v1",
-        guards=[require_key(settings.api_keys), *([limit_rate(rate_limit)] if rate_limit else [])],
+        guards=guards,
         route_handlers=[
             transcribe.transcribe,
             transcribe.transcribe_async,
@@ -55,13 +60,35 @@ def create_app() -> Litestar:
             jobs.cancel_job,
             jobs.delete_job,
             results.get_transcript,
+            webhooks.get_webhook,
+            webhooks.put_webhook,
+            webhooks.delete_webhook,
+            webhooks.get_deliveries,
+            webhooks.redeliver,
             catalogue.list_models,
             catalogue.list_languages,
+        ],
+    )
+    events = Router(
+        "/api/v1",
+        guards=[notifications.require_token(settings.s3_events_token, settings.api_keys)],
+        route_handlers=[notifications.take_notification],
+    )
+    openais = Router(
+        "/v1",
+        guards=guards,
+        route_handlers=[
+            openai.create_transcription,
+            openai.create_translation,
+            openai.list_models,
+            openai.get_model,
         ],
     )
     return Litestar(
         route_handlers=[
             api,
+            openais,
+            events,
             health.health,
             health.live,
             health.ready,
@@ -74,14 +101,15 @@ def create_app() -> Litestar:
         dependencies={
             "backend": Provide(lambda: backend, sync_to_thread=False),
             "probe": Provide(lambda: probe, sync_to_thread=False),
+            "inbox": Provide(lambda: inbox, sync_to_thread=False),
         },
-        signature_types=[Backend, health.Probe],
-        exception_handlers=HANDLERS,
+        signature_types=[Backend, health.Probe, Inbox],
+        exception_handlers=shaped_by_address(HANDLERS),
         before_send=[tell_rate],
         cors_config=_cors(settings.cors_origins),
         openapi_config=document.openapi_config(),
         request_max_body_size=_MAX_BODY_BYTES,
-        lifespan=[_running(backend, rate_limit)],
+        lifespan=[_running(backend, rate_limit), lambda _: inbox.watched()],
         logging_config=None,
         debug=False,
     )

@@ -68,6 +68,9 @@ class OptionFields(msgspec.Struct, frozen=True, kw_only=True):
         Literal["mixed", "separate"],
         Meta(description="separate: each channel is transcribed on its own, as the two sides of a call."),
     ] = "mixed"
+    segment_details: Annotated[
+        bool, Meta(description="The JSON has what the decoder knew of each segment: its tokens and probabilities.")
+    ] = False
     webhook_url: Annotated[
         WebhookUrl | None, Meta(description="Where the job is posted to when it has ended, in place of the key's own.")
     ] = None

@@ -62,6 +62,8 @@ class FormShape(msgspec.Struct, frozen=True):
     header: bytes = b""
     #: Bytes of the file that are stored; what comes after them is read and dropped. None: all.
     kept_bytes: int | None = None
+    #: Text fields that are read and dropped, however long they are.
+    dropped: frozenset[str] = frozenset()
 
 
 CLASSIC = FormShape()
@@ -182,7 +184,7 @@ class Uploads:
                             received += len(event)
                             if received > self._max_bytes:
                                 raise self._too_large(f"{received} bytes came")
-                        else:
+                        elif segment.name not in shape.dropped:
                             text += event
                             if len(text) > _MAX_FIELD_BYTES:
                                 detail = f"{segment.name[:100]!r} is longer than {_MAX_FIELD_BYTES} bytes"

@@ -1,0 +1,262 @@
+"""OpenAI's API, so that programs written for it work by changing the address: the same jobs as everywhere else.
+
+Where the transcript is longer in coming than SYNC_TIMEOUT_SECONDS, or than the client says it waits, the answer is an
+error that names the job: an SDK takes anything else for a transcript. The job goes on.
+"""
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Annotated, Any
+
+import msgspec
+import structlog
+from litestar import Request, Response, get, post
+from litestar.concurrency import sync_to_thread
+from litestar.datastructures import State
+from litestar.params import Parameter
+
+from service import openai_answers
+from service.backend import Backend
+from service.errors import ApiError
+from service.events import event_stream, follow
+from service.openai_answers import Said, TextDelta, TextDone
+from service.openai_errors import answer, openai_problems
+from service.openai_form import ALIAS, SHAPE, Task, Wanted, read_wanted, reader
+from service.transcribe import as_file, cancel_abandoned, client_gone, completed, receive, stored, wait_final
+from storage.errors import StorageError
+from storage.models import MODELS, ModelInfo
+from storage.transcript import Segment, Transcript
+
+log = structlog.get_logger()
+
+_ANY = ("unauthorized", "rate_limited", "queue_unavailable")
+_AUDIO = (
+    *_ANY,
+    *("invalid_body", "client_disconnected", "file_too_large", "unsupported_media_type", "invalid_parameter"),
+    *("file_missing", "audio_unreadable", "audio_too_long", "model_not_found", "upload_stalled", "job_not_found"),
+    *("job_cancelled", "too_many_uploads", "storage_unavailable", "model_unavailable", "worker_lost", "still_running"),
+)
+
+#: What a client that says how long it waits is left of it, so that the answer comes before it gives up and asks again.
+_SPARE_SECONDS = 5
+
+#: A recording that cannot be read is found within it, and answered with its own status also where a stream was asked
+#: for; after it the stream begins, so that no proxy takes the silence for an end.
+_STATUS_SECONDS = 10
+
+#: Jobs that nobody waits for any more, being cancelled.
+_farewells: set[asyncio.Task[None]] = set()
+
+#: When the weights were published, seconds since the epoch, by how their names begin; the longest beginning counts.
+_PUBLISHED = {
+    "": 1663718400,  # 2022-09-21
+    "large-v2": 1670198400,  # 2022-12-05
+    "large-v3": 1699228800,  # 2023-11-06
+    "large-v3-turbo": 1727740800,  # 2024-10-01
+    "distil-": 1698883200,  # 2023-11-02
+    "distil-large-v3": 1711065600,  # 2024-03-22
+    "distil-large-v3.5": 1742774400,  # 2025-03-24
+}
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    object: str = "model"
+    #: Seconds since the epoch.
+    created: int
+    owned_by: str
+
+
+class Models(msgspec.Struct, frozen=True, kw_only=True):
+    object: str = "list"
+    data: list[Model]
+
+
+@post(
+    "/audio/transcriptions",
+    status_code=200,
+    summary="Transcribe",
+    tags=["OpenAI's API"],
+    responses=openai_problems(*_AUDIO),
+    request_max_body_size=None,
+)
+async def create_transcription(request: Request[Any, Any, State], backend: Backend) -> Response[Any]:
+    """As OpenAI's `audio.transcriptions.create`. `stream=true` sends the text of each segment as it is found."""
+    return await _create(request, backend, "transcribe")
+
+
+@post(
+    "/audio/translations",
+    status_code=200,
+    summary="Translate into English",
+    tags=["OpenAI's API"],
+    responses=openai_problems(*_AUDIO),
+    request_max_body_size=None,
+)
+async def create_translation(request: Request[Any, Any, State], backend: Backend) -> Response[Any]:
+    """As OpenAI's `audio.translations.create`. Needs a model that knows more than English."""
+    return await _create(request, backend, "translate")
+
+
+@get(
+    "/models",
+    summary="Models",
+    tags=["OpenAI's API"],
+    sync_to_thread=False,
+    responses=openai_problems(*_ANY),
+)
+def list_models(backend: Backend) -> Models:
+    """What `model` may be; `whisper-1` is the configured one."""
+    return Models(data=[_model(name, backend) for name in (ALIAS, *MODELS)])
+
+
+@get(
+    "/models/{model:str}",
+    summary="A model",
+    tags=["OpenAI's API"],
+    sync_to_thread=False,
+    responses=openai_problems(*_ANY, "model_not_found"),
+)
+def get_model(backend: Backend, model: Annotated[str, Parameter(description="As `GET /v1/models` names it.")]) -> Model:
+    """One of them."""
+    if model != ALIAS and model not in MODELS:
+        raise ApiError("model_not_found", f"the model {model[:100]!r} does not exist here", field="model")
+    return _model(model, backend)
+
+
+def _model(name: str, backend: Backend) -> Model:
+    info: ModelInfo = MODELS[backend.storage_settings.default_model if name == ALIAS else name]
+    begins = max((begin for begin in _PUBLISHED if info.folder.startswith(begin)), key=len)
+    return Model(id=name, created=_PUBLISHED[begins], owned_by=info.repository.partition("/")[0])
+
+
+async def _create(request: Request[Any, Any, State], backend: Backend, task: Task) -> Response[Any]:
+    job, fields = await receive(request, backend, reader(task), SHAPE)
+    wanted = read_wanted(fields, task)
+    if wanted.stream:
+        return await _stream(request, backend, job.job_id)
+    seconds = _patience_seconds(request, backend)
+    if not await wait_final(request, backend, job.job_id, seconds):
+        raise ApiError(
+            "still_running",
+            f"the transcript was not ready within {seconds:g} s; the job goes on, see /api/v1/status/{job.job_id}",
+            job_id=job.job_id,
+        )
+    return await sync_to_thread(_answer, job.job_id, backend, task, wanted)
+
+
+def _patience_seconds(request: Request[Any, Any, State], backend: Backend) -> float:
+    limit = float(backend.settings.sync_timeout_seconds)
+    try:
+        waits = float(request.headers.get("x-stainless-read-timeout", ""))
+    except ValueError:
+        return limit
+    return max(1.0, min(limit, waits - _SPARE_SECONDS)) if math.isfinite(waits) else limit
+
+
+def _answer(job_id: str, backend: Backend, task: Task, wanted: Wanted) -> Response[Any]:
+    content: openai_answers.Transcription | openai_answers.VerboseTranscription
+    match wanted.format:
+        case "json":
+            content = openai_answers.plain(_said(job_id, backend), task)
+        case "verbose_json":
+            completed(job_id, backend)
+            transcript = msgspec.json.decode(stored(job_id, "json", backend), type=Transcript)
+            content = openai_answers.verbose(transcript, task, wanted)
+        case name:
+            completed(job_id, backend)
+            return as_file(job_id, name, backend)
+    return Response(content, headers={"X-Job-Id": job_id})
+
+
+def _said(job_id: str, backend: Backend) -> Said:
+    """
+    Raises:
+        ApiError: the job did not complete.
+        JobMissing: it was deleted.
+    """
+    completed(job_id, backend)
+    return msgspec.json.decode(stored(job_id, "json", backend), type=Said)
+
+
+# While the text is found
+
+
+async def _stream(request: Request[Any, Any, State], backend: Backend, job_id: str) -> Response[Any]:
+    texts = _texts(backend, job_id)
+    first = asyncio.ensure_future(anext(texts, None))
+    gone = asyncio.ensure_future(client_gone(request))
+    try:
+        await asyncio.wait({first, gone}, timeout=_STATUS_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if gone.done():
+            _leave(request, backend, job_id, first, texts)
+            raise ApiError("client_disconnected", "the connection was closed before the transcript", job_id=job_id)
+    finally:
+        gone.cancel()
+    if first.done():
+        first.result()  # A job that failed by now is answered with its own status.
+    stream = event_stream(backend, _events(request, backend, job_id, first, texts))
+    stream.headers["X-Job-Id"] = job_id
+    return stream
+
+
+async def _texts(backend: Backend, job_id: str) -> AsyncGenerator[str]:
+    """Of the segments, in order; it ends when the job is completed, and raises what `completed` raises."""
+    async for event in follow(backend, job_id):
+        if isinstance(event.data, Segment):
+            yield event.data.text
+    await sync_to_thread(completed, job_id, backend)
+
+
+async def _events(
+    request: Request[Any, Any, State],
+    backend: Backend,
+    job_id: str,
+    first: "asyncio.Future[str | None]",
+    texts: AsyncGenerator[str],
+) -> AsyncIterator[bytes]:
+    done = False
+    try:
+        text = await first
+        if text is not None:
+            text = text.lstrip()
+        while text is not None:
+            yield _event(TextDelta(delta=text))
+            text = await anext(texts, None)
+        said = await sync_to_thread(_said, job_id, backend)
+        done = True
+        yield _event(TextDone(text=said.text))
+    except Exception as error:  # noqa: BLE001 The stream's edge: the status is sent, so what fails is told in the stream.
+        yield _event(answer(request, error).content)
+    finally:
+        if not done:
+            _leave(request, backend, job_id, first, texts)
+
+
+def _event(data: msgspec.Struct) -> bytes:
+    return b"data: " + msgspec.json.encode(data) + b"\n\n"
+
+
+def _leave(
+    request: Request[Any, Any, State],
+    backend: Backend,
+    job_id: str,
+    first: "asyncio.Future[str | None]",
+    texts: AsyncGenerator[str],
+) -> None:
+    """Nobody listens any more, so nobody wants the job. In a task of its own: what was cancelled cannot wait."""
+
+    async def leave() -> None:
+        first.cancel()
+        await asyncio.wait({first})
+        await texts.aclose()
+        try:
+            await cancel_abandoned(request, backend, job_id)
+        except StorageError as error:
+            # Deleted meanwhile, or Redis does not answer: then it goes on, and is kept like any other.
+            log.info("abandoned job not cancelled", job_id=job_id, reason=str(error))
+
+    task = asyncio.ensure_future(leave())
+    _farewells.add(task)
+    task.add_done_callback(_farewells.discard)
