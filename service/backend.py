@@ -8,16 +8,22 @@ from dramatiq.brokers.redis import RedisBroker
 
 from actors import messages
 from actors.broker import make_broker
+from actors.errors import ActorError
+from actors.guard import Guard
+from actors.reuse import EarlierResults
+from service.errors import ApiError
 from service.settings import ServiceSettings
 from service.uploads import Uploads
 from storage.chunk_store import ChunkStore
 from storage.errors import StorageError
+from storage.idempotency import Once, Requests
 from storage.job import Job, JobStatus
 from storage.job_events import JobEvents
 from storage.job_store import JobStore
 from storage.model_store import ModelStore
 from storage.notes import note_end, note_job
 from storage.object_store import ObjectStore
+from storage.outbox import Outbox
 from storage.removal import remove_objects
 from storage.settings import StorageSettings
 
@@ -36,6 +42,10 @@ class Backend(msgspec.Struct, frozen=True):
     models: ModelStore
     broker: RedisBroker
     uploads: Uploads
+    outbox: Outbox
+    guard: Guard
+    requests: Requests
+    earlier: EarlierResults
 
     @classmethod
     def connect(cls, settings: ServiceSettings, storage_settings: StorageSettings) -> "Backend":
@@ -53,26 +63,55 @@ class Backend(msgspec.Struct, frozen=True):
             models=ModelStore(storage_settings, objects),
             broker=broker,
             uploads=Uploads(objects, settings, storage_settings.max_file_size),
+            outbox=Outbox.connect(storage_settings),
+            guard=Guard(storage_settings.allowed_networks),
+            requests=Requests.connect(storage_settings),
+            earlier=EarlierResults(jobs, objects, storage_settings),
         )
 
-    def accept(self, job: Job) -> None:
+    def accept(self, job: Job, once: Once | None = None) -> Job:
         """Make a job: job.json beside the recording, then the record, then the message.
 
-        Where one fails, all before it is undone, the uploaded recording too: the client hears an error, and nothing of
-        its request is left.
+        Returns it as it is then; of a request that has made a job before, that one, and nothing is left of the new one.
+        Where one step fails, all before it is undone, the uploaded recording too: the client hears an error, and
+        nothing of its request is left.
         """
         try:
-            note_job(job, self.objects)
-            self.jobs.create(job)
+            if job.options.webhook_url is not None:
+                self.check_url("webhook_url", job.options.webhook_url)
             if job.status is JobStatus.PENDING:
-                self.enqueue(job)
-        except StorageError:
+                job = self.earlier.identified(job)
+            note_job(job, self.objects)
+            made = self._create(job, once)
+            if made != job.job_id:
+                self._undo(job)
+                return self.jobs.get(made)
+            if job.status is JobStatus.PENDING:
+                job = self.enqueue(job)
+        except (StorageError, ApiError):
             self._undo(job)
             raise
         log.info("job accepted", job_id=job.job_id, source=job.source.type, size=job.source.size)
+        return job
 
-    def enqueue(self, job: Job) -> None:
+    def made(self, once: Once | None) -> Job | None:
+        """The job that a request has made before, None: it has made none. Raises IdempotencyConflict."""
+        job_id = self.requests.made(once) if once is not None else None
+        return self.jobs.get(job_id) if job_id is not None else None
+
+    def enqueue(self, job: Job) -> Job:
+        """Put a job into the queue, unless it is completed at once with earlier results. Returns it as it is then."""
+        if self.earlier.complete(job):
+            return self.jobs.get(job.job_id)
         messages.send_next(self.broker, job)
+        return job
+
+    def check_url(self, field: str, url: str) -> None:
+        """Whether the service may go to what a client named. Raises ApiError: url_not_allowed or url_unreachable."""
+        try:
+            self.guard.check(url)
+        except ActorError as error:
+            raise ApiError(error.code, f"{field}: {error}", field=field) from error
 
     def cancel(self, job_id: str) -> Job:
         """Raises JobConflict: the job is final already."""
@@ -83,6 +122,15 @@ class Backend(msgspec.Struct, frozen=True):
             # It is cancelled all the same; the janitor makes up for the note.
             log.warning("end not noted", job_id=job_id, reason=str(error))
         return job
+
+    def _create(self, job: Job, once: Once | None) -> str:
+        """Make the record, unless the request has made one. Returns the id of the job that stands for it."""
+        if not self.jobs.create(job, once) and once is not None:
+            made = self.requests.made(once)
+            if made is not None:
+                return made
+            self.jobs.create(job, once)  # The other was deleted in this moment.
+        return job.job_id
 
     def _undo(self, job: Job) -> None:
         steps: list[Callable[[], object]] = [

@@ -11,14 +11,15 @@ from litestar.concurrency import sync_to_thread
 from litestar.datastructures import State
 from litestar.params import Parameter
 
+from actors.names import display_name
 from actors.view import PARTS, JobView, UploadLinks
 from service.backend import Backend
 from service.errors import ApiError, invalid, problems
+from service.idempotency import once_of_body
 from service.options import NewJob, ObjectSource, UploadSource, fill_in, read_job
 from service.view import (
     PARTIAL,
     JobList,
-    display_name,
     part_size,
     part_sizes,
     read_include,
@@ -27,6 +28,7 @@ from service.view import (
     view_upload,
 )
 from storage.errors import JobConflict, ObjectMissing, UploadMissing, UploadRefused
+from storage.idempotency import Once
 from storage.job import FINAL, Job, JobStatus, Source, Upload, is_job_id, new_job_id
 from storage.keys import source_key
 from storage.removal import OWN_PREFIXES, remove_job
@@ -66,9 +68,10 @@ class Deleted(msgspec.Struct, frozen=True, kw_only=True):
 )
 async def create_job(request: Request[Any, Any, State], backend: Backend) -> Response[JobView]:
     """From an upload that follows (`awaiting_upload`, with links) or from an object that is in the bucket already."""
-    new = read_job(await request.body())
+    body = await request.body()
+    new, once = read_job(body), once_of_body(request, body)
     # Not cancelled with the request: it makes the job or undoes all of it.
-    view = await asyncio.shield(sync_to_thread(_create, new, request.state.owner, backend))
+    view = await asyncio.shield(sync_to_thread(_create, new, request.state.owner, backend, once))
     return Response(view, status_code=201, headers={"Location": f"/api/v1/status/{view.job_id}"})
 
 
@@ -85,12 +88,13 @@ def start_job(request: Request[Any, Any, State], backend: Backend, job_id: JobId
     job = backend.jobs.get(job_id, request.state.owner)
     if job.status is JobStatus.AWAITING_UPLOAD:
         _complete_upload(job, backend)
+        job = backend.earlier.identified(job)
         try:
-            job = backend.jobs.start(job_id)
+            job = backend.jobs.start(job_id, job.source)
         except JobConflict:
             job = backend.jobs.get(job_id, request.state.owner)  # Another start was quicker.
         else:
-            backend.enqueue(job)
+            job = backend.enqueue(job)
     return Response(view_job(job, backend), headers={"Location": f"/api/v1/status/{job_id}"})
 
 
@@ -195,15 +199,17 @@ def delete_job(request: Request[Any, Any, State], backend: Backend, job_id: JobI
     return Deleted(message="the job and all that was kept of it are deleted", job_id=job_id)
 
 
-def _create(new: NewJob, owner: str, backend: Backend) -> JobView:
+def _create(new: NewJob, owner: str, backend: Backend, once: Once | None) -> JobView:
     now = time.time()
+    # Before anything is asked for: what the request named may be gone by now, its job is not.
+    if (earlier := backend.made(once)) is not None:
+        return _view_new(earlier, backend, now)
     job_id = new_job_id(now)
     options = fill_in(new, backend.storage_settings.default_model)
     if isinstance(new.source, ObjectSource):
         source = _object_source(new.source.key, backend)
         job = Job(job_id=job_id, owner=owner, status=JobStatus.PENDING, source=source, options=options, created_at=now)
-        backend.accept(job)
-        return view_job(job, backend)
+        return view_job(backend.accept(job, once), backend)
     job = Job(
         job_id=job_id,
         owner=owner,
@@ -216,8 +222,13 @@ def _create(new: NewJob, owner: str, backend: Backend) -> JobView:
     if job.source.size > backend.settings.single_upload_max_bytes:
         upload_id = backend.objects.start_upload(job.source.key, job.source.content_type)
         job = msgspec.structs.replace(job, upload=Upload(upload_id=upload_id, part_size=part_size(job.source.size)))
-    backend.accept(job)
-    return view_job(job, backend, upload=view_upload(job, backend, now))
+    return _view_new(backend.accept(job, once), backend, now)
+
+
+def _view_new(job: Job, backend: Backend, now: float) -> JobView:
+    """With the links of its upload where that is still to be done."""
+    awaits = job.status is JobStatus.AWAITING_UPLOAD
+    return view_job(job, backend, upload=view_upload(job, backend, now) if awaits else None)
 
 
 def _upload_source(given: UploadSource, job_id: str, backend: Backend) -> Source:

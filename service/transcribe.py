@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import structlog
@@ -13,14 +13,16 @@ from litestar.concurrency import sync_to_thread
 from litestar.datastructures import State
 
 from actors.formats import FORMATS
+from actors.names import display_name
 from actors.view import JobView
 from service.backend import Backend
 from service.errors import ApiError, problems, raise_failure
+from service.idempotency import key_of, once_of_form
 from service.options import OptionFields, fill_in, read_form
 from service.uploads import CLASSIC, Fields, FormShape
-from service.view import display_name, view_job
+from service.view import view_job
 from storage.errors import JobConflict, JobMissing, ObjectMissing, QueueUnavailable
-from storage.job import Job, JobStatus, Source, new_job_id
+from storage.job import FINAL, Job, JobStatus, Source, new_job_id
 from storage.keys import result_key, source_key
 
 log = structlog.get_logger()
@@ -29,6 +31,8 @@ _UPLOAD_ERRORS = (
     *("invalid_body", "unauthorized", "file_too_large", "unsupported_media_type", "invalid_parameter", "file_missing"),
     *(
         "audio_unreadable",
+        "url_not_allowed",
+        "url_unreachable",
         "upload_stalled",
         "rate_limited",
         "queue_unavailable",
@@ -40,7 +44,8 @@ _UPLOAD_ERRORS = (
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     job_id: str
-    status: Literal["pending"] = "pending"
+    #: `pending`, unless the job was made by an earlier request or has its results already.
+    status: JobStatus
     message: str
     #: Relative to the API's address.
     status_url: str
@@ -70,10 +75,10 @@ async def transcribe(request: Request[Any, Any, State], backend: Backend) -> Res
     The same job as the asynchronous call's, plus waiting: when the time runs out, or with `Prefer: respond-async`, the
     answer is 202 with the job, which goes on. When the client goes away the job is cancelled.
     """
-    job = await receive(request, backend, read_fields)
+    job, _ = await receive(request, backend, read_fields)
     if "respond-async" in [word.strip() for word in request.headers.get("prefer", "").lower().split(",")]:
         return await _still_running(job, backend, {"Preference-Applied": "respond-async"})
-    if not await wait_final(request, backend, job.job_id):
+    if not await wait_final(request, backend, job.job_id, backend.settings.sync_timeout_seconds):
         return await _still_running(job, backend, {})
     return await sync_to_thread(_answer, job.job_id, backend)
 
@@ -88,11 +93,12 @@ async def transcribe(request: Request[Any, Any, State], backend: Backend) -> Res
 )
 async def transcribe_async(request: Request[Any, Any, State], backend: Backend) -> Response[Accepted]:
     """A job, to be asked for at `status_url`."""
-    job = await receive(request, backend, read_fields)
+    job, _ = await receive(request, backend, read_fields)
     estimate = await sync_to_thread(_estimate, job, backend)
     accepted = Accepted(
         job_id=job.job_id,
-        message="the recording waits for a worker",
+        status=job.status,
+        message="the recording waits for a worker" if job.status is JobStatus.PENDING else f"the job is {job.status}",
         status_url=_status_url(job),
         estimated_time=estimate,
     )
@@ -109,9 +115,15 @@ async def receive(
     backend: Backend,
     read: Callable[[Fields], OptionFields],
     shape: FormShape = CLASSIC,
-) -> Job:
-    """The form's file is in the store and its job in the queue when this returns. `read`: what the fields ask for."""
+    **fixed: Any,
+) -> tuple[Job, Fields]:
+    """The form's file is in the store and its job in the queue when this returns.
+
+    `read`: what the fields ask for; `fixed`: options that no field can change. With an Idempotency-Key that came before
+    it is the job that was made then, whatever has become of it.
+    """
     default_model = backend.storage_settings.default_model
+    hashed = backend.storage_settings.reuse_results or key_of(request) is not None
     now = time.time()
     job_id = new_job_id(now)
     form = await backend.uploads.receive(
@@ -120,6 +132,7 @@ async def receive(
         check_field=read,
         check_all=lambda fields: fill_in(read(fields), default_model),
         shape=shape,
+        hashed=hashed,
     )
     job = Job(
         job_id=job_id,
@@ -131,19 +144,20 @@ async def receive(
             filename=display_name(form.filename),
             size=form.size,
             content_type=form.content_type,
+            digest=form.digest,
         ),
-        options=fill_in(read(form.fields), default_model),
+        options=msgspec.structs.replace(fill_in(read(form.fields), default_model), **fixed),
         created_at=now,
     )
+    once = once_of_form(request, job.source, job.options)
     # Not cancelled with the request: it makes the job or undoes all of it.
-    await asyncio.shield(sync_to_thread(backend.accept, job))
-    return job
+    return await asyncio.shield(sync_to_thread(backend.accept, job, once)), form.fields
 
 
-async def wait_final(request: Request[Any, Any, State], backend: Backend, job_id: str) -> bool:
+async def wait_final(request: Request[Any, Any, State], backend: Backend, job_id: str, seconds: float) -> bool:
     """True: the job is final. False: the time is over. A client that goes away cancels its job; no thread is held."""
-    final = asyncio.ensure_future(_final(backend, job_id))
-    gone = asyncio.ensure_future(_gone(request))
+    final = asyncio.ensure_future(_final(backend, job_id, seconds))
+    gone = asyncio.ensure_future(client_gone(request))
     try:
         await asyncio.wait({final, gone}, return_when=asyncio.FIRST_COMPLETED)
         if final.done():
@@ -151,12 +165,14 @@ async def wait_final(request: Request[Any, Any, State], backend: Backend, job_id
     finally:
         final.cancel()
         gone.cancel()
-    await cancel_abandoned(backend, job_id)
+    await cancel_abandoned(request, backend, job_id)
     raise ApiError("client_disconnected", "the connection was closed before the transcript was there", job_id=job_id)
 
 
-async def cancel_abandoned(backend: Backend, job_id: str) -> None:
-    """Nobody waits for the job any more."""
+async def cancel_abandoned(request: Request[Any, Any, State], backend: Backend, job_id: str) -> None:
+    """Nobody waits for the job any more; but who sent an Idempotency-Key means to come back for it."""
+    if key_of(request) is not None:
+        return
     try:
         await sync_to_thread(backend.cancel, job_id)
     except JobConflict:
@@ -164,8 +180,8 @@ async def cancel_abandoned(backend: Backend, job_id: str) -> None:
     log.info("client went away, job cancelled", job_id=job_id)
 
 
-async def _final(backend: Backend, job_id: str) -> bool:
-    ends = time.monotonic() + backend.settings.sync_timeout_seconds
+async def _final(backend: Backend, job_id: str, seconds: float) -> bool:
+    ends = time.monotonic() + seconds
     while (left := ends - time.monotonic()) > 0:
         try:
             return await backend.events.wait_final(job_id, left)
@@ -175,7 +191,8 @@ async def _final(backend: Backend, job_id: str) -> bool:
     return False
 
 
-async def _gone(request: Request[Any, Any, State]) -> None:
+async def client_gone(request: Request[Any, Any, State]) -> None:
+    """Returns when the connection is closed. The request must have been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
@@ -232,6 +249,8 @@ async def _still_running(job: Job, backend: Backend, headers: dict[str, str]) ->
 
 
 def _estimate(job: Job, backend: Backend) -> int:
+    if job.status in FINAL:
+        return 0
     try:
         return max(1, math.ceil(backend.jobs.estimate_seconds(job.source.size)))
     except QueueUnavailable:
@@ -243,4 +262,4 @@ def _status_url(job: Job) -> str:
 
 
 def _job_headers(job: Job, estimate: int) -> dict[str, str]:
-    return {"Location": _status_url(job), "Retry-After": str(min(estimate, 30)), "X-Job-Id": job.job_id}
+    return {"Location": _status_url(job), "Retry-After": str(max(1, min(estimate, 30))), "X-Job-Id": job.job_id}

@@ -87,8 +87,8 @@ if not status then return {{'missing'}} end
 _ONCE_SECONDS = 86_400
 
 #: KEYS[5]: only of a request that is to make one job (idempotency.py). ARGV: id, owner, status, when it took it, when
-#: it is to be removed or '', fingerprint of the request or '', field, value, ... Without PRELUDE: there is no record yet.
-#: Returns 1; 0: there is one, the job was deleted not long ago, or the request has made another.
+#: it is to be removed or '', the request's fingerprint or '', field, value, ... Without PRELUDE: there is no record
+#: yet. Returns 1; 0: there is one, the job was deleted not long ago, or the request has made another.
 CREATE = f"""
 local job, events, once = KEYS[1], KEYS[2], KEYS[5]
 local id, owner, status = ARGV[1], ARGV[2], ARGV[3]

@@ -125,9 +125,10 @@ class JobStore:
             next_cursor=ids[limit - 1] if len(ids) > limit else None,
         )
 
-    def start(self, job_id: str) -> Job:
-        """The upload is whole: the job waits for a worker."""
-        self._change(job_id, JobStatus.PENDING, only=JobStatus.AWAITING_UPLOAD)
+    def start(self, job_id: str, source: Source | None = None) -> Job:
+        """The upload is whole: the job waits for a worker. `source`: with what is known of it by now."""
+        facts = {"source": _dumps(source)} if source is not None else {}
+        self._change(job_id, JobStatus.PENDING, only=JobStatus.AWAITING_UPLOAD, **facts)
         return self.get(job_id)
 
     def cancel(self, job_id: str) -> Job:

@@ -101,6 +101,8 @@ class StorageSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_file_size: ObjectBytes = 4 * 2**30
     #: Private networks that urls and webhooks may reach, as 10.0.0.0/8, comma-separated; empty: public ones only.
     allowed_networks: str = ""
+    #: A recording whose bytes and options were transcribed before, by the same key, gets copies of those results.
+    reuse_results: bool = False
     #: How long finished jobs and their objects are kept; 0: until they are deleted.
     retention_seconds: Annotated[int, Meta(ge=0, le=100 * 365 * 86400)] = 7 * 86400
     #: How long a presigned upload may take, and how old a broken one gets before it is removed.
