@@ -19,9 +19,9 @@ from storage.settings import StorageSettings
 #: The queue of each priority, the one that goes first at the beginning.
 QUEUES: dict[Priority, str] = {name: f"transcribe-{name}" for name in ("high", "normal", "low")}
 _ORDER = list(QUEUES.values())
-#: Of what waits for others' servers, fetching a recording or posting a webhook: it has threads of its own, so that no
-#: transcription waits for a slow one.
-ERRANDS = "errands"
+#: Of what waits for others' servers, fetching a recording or posting a webhook: each has threads of its own, so that
+#: no transcription waits for a slow one, and no webhook for the recordings of hours.
+FETCHES, ERRANDS = "fetches", "errands"
 
 #: How often a message is tried again while the store or the queue fails: with backoff from 1 to 60 s, about 45 minutes.
 MAX_RETRIES = 50
@@ -75,9 +75,11 @@ class OrderedBroker(RedisBroker):
     would lie there for as long as the worker lives. So what this broker does not know of goes back into its queue.
     """
 
-    def __init__(self, threads: int, **options: Any) -> None:
+    def __init__(self, threads: int, order: Sequence[str], **options: Any) -> None:
+        """`order`: the queues that share the threads, the one that goes first at the beginning."""
         super().__init__(**options)  # type: ignore[no-untyped-call]
         self._threads = threads
+        self._order = list(order)
         #: Queue → ids of the messages in this broker's hands.
         self._held: dict[str, set[str]] = defaultdict(set)
         self._look_at: dict[str, float] = defaultdict(float)
@@ -89,7 +91,7 @@ class OrderedBroker(RedisBroker):
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Any:
         """A queue's messages, from the beginning or after a connection broke."""
-        if queue_name not in _ORDER:
+        if queue_name not in self._order:
             # With its connection Dramatiq drops the delayed messages that wait in memory.
             self._held.pop(queue_name, None)
         self._look_at.pop(queue_name, None)
@@ -98,9 +100,9 @@ class OrderedBroker(RedisBroker):
     def do_fetch(self, queue_name: str, wanted: int) -> list[bytes]:
         with self._counting:
             self._put_back_unknown(queue_name)
-            if queue_name in _ORDER:
-                free = self._threads - sum(len(self._held[name]) for name in _ORDER)
-                higher = _ORDER[: _ORDER.index(queue_name)]
+            if queue_name in self._order:
+                free = self._threads - sum(len(self._held[name]) for name in self._order)
+                higher = self._order[: self._order.index(queue_name)]
                 if free <= 0 or any(self.client.llen(f"{self.namespace}:{name}") for name in higher):
                     return []
                 wanted = min(wanted, free)
@@ -155,6 +157,7 @@ def make_broker(settings: StorageSettings, threads: int = 1, queues: Sequence[st
     """
     broker = OrderedBroker(
         threads,
+        queues,
         client=connect(settings, QUEUE_DATABASE, decode=False),
         heartbeat_timeout=settings.heartbeat_seconds * 1000,
         maintenance_chance=1_000_000,
@@ -180,7 +183,7 @@ def queued(broker: RedisBroker) -> set[tuple[str | int, ...]]:
     """
     found = set()
     overdue = time.time() * 1000 - _OVERDUE_MILLISECONDS
-    for name in (*_ORDER, ERRANDS):
+    for name in (*_ORDER, FETCHES, ERRANDS):
         waiting = set(broker.client.lrange(f"{broker.namespace}:{name}", 0, -1))
         for key in _message_keys(broker, name):
             for message_id, data in broker.client.hscan_iter(key, count=1000):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
 
-from actors.broker import ERRANDS, QUEUES
+from actors.broker import ERRANDS, FETCHES, QUEUES
 from storage.job import Job, Priority
 from storage.redis_client import redis_errors
 
@@ -18,7 +18,7 @@ _ADVANCE, _CHUNK, _FETCH, _WEBHOOK = "advance_job", "transcribe_chunk", "fetch_s
 def send_next(broker: RedisBroker, job: Job, priority: Priority | None = None) -> None:
     """Ask for whatever is next for a job: to be fetched, else as `send`. `priority`: other than the job's own."""
     if job.source.type == "url" and job.source.size == 0:
-        _send(broker, _FETCH, (job.job_id,), ERRANDS)
+        _send(broker, _FETCH, (job.job_id,), FETCHES)
     else:
         send(broker, job.job_id, priority or job.options.priority)
 
@@ -51,11 +51,13 @@ def declare(
     dramatiq.actor(broker=broker, actor_name=_CHUNK, queue_name=queue)(transcribe_chunk)
 
 
-def declare_errands(
-    broker: RedisBroker, fetch_source: Callable[[str], None], post_webhook: Callable[[str], None]
-) -> None:
+def declare_fetches(broker: RedisBroker, fetch_source: Callable[[str], None]) -> None:
+    """The same, of the worker's threads that fetch urls."""
+    dramatiq.actor(broker=broker, actor_name=_FETCH, queue_name=FETCHES)(fetch_source)
+
+
+def declare_errands(broker: RedisBroker, post_webhook: Callable[[str], None]) -> None:
     """The same, of the worker's threads for errands."""
-    dramatiq.actor(broker=broker, actor_name=_FETCH, queue_name=ERRANDS)(fetch_source)
     dramatiq.actor(broker=broker, actor_name=_WEBHOOK, queue_name=ERRANDS)(post_webhook)
 
 

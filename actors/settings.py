@@ -23,6 +23,16 @@ class ActorSettings(msgspec.Struct, frozen=True, kw_only=True):
     loaded_models: Count = 1
     #: Jobs in hand at once in a worker: one computes while another's recording is read.
     worker_threads: Annotated[int, Meta(ge=1, le=1000)] = 2
+    #: Urls that a worker fetches at once, each with up to 16 MiB of memory.
+    fetch_threads: Annotated[int, Meta(ge=1, le=1000)] = 4
+    #: How long the server of a url may send nothing, or less than 64 KiB.
+    fetch_idle_seconds: Seconds = 30
+    #: How long fetching one url may take, with all its tries.
+    fetch_seconds: Seconds = 4 * 3600
+    #: How often a url is tried while its server fails, with pauses from 1 to 60 s.
+    fetch_tries: Count = 8
+    #: Webhooks that a worker posts at once.
+    errand_threads: Annotated[int, Meta(ge=1, le=1000)] = 4
     #: Seconds of audio that a recording may last.
     max_duration: Seconds = 4 * 3600
     #: A recording is cut at the next pause once a chunk holds so many seconds, and anyhow at the second number.

@@ -10,17 +10,22 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import dramatiq
 import structlog
+from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import CurrentMessage
 
 from actors import messages
-from actors.broker import MAX_RETRIES, make_broker
+from actors.broker import ERRANDS, FETCHES, MAX_RETRIES, make_broker
 from actors.engine import Engine
 from actors.errors import DeviceUnavailable
+from actors.fetch import Fetcher
+from actors.guard import Guard
 from actors.janitor import Janitor
+from actors.notify import Notifier
 from actors.pipeline import Pipeline
 from actors.settings import ActorSettings
 from storage import hub, logs
@@ -29,17 +34,22 @@ from storage.errors import QueueUnavailable, StorageError, StoreUnavailable
 from storage.job_store import JobStore, WorkerState
 from storage.model_store import ModelStore
 from storage.object_store import ObjectStore
+from storage.outbox import Outbox
 from storage.settings import SettingsError, StorageSettings, read_settings
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
 
-#: How long an idle consumer waits between two looks at its queue; a message waits half of it on average.
-_POLL_MILLISECONDS = 50
+#: How long an idle consumer waits between two looks at its queue; a message waits half of it on average. What goes to
+#: others' servers takes longer anyway.
+_POLL_MILLISECONDS, _ERRAND_POLL_MILLISECONDS = 50, 250
 
 #: How often a worker says that it lives; JobStore.workers counts those heard of within 20 s.
 _ANNOUNCE_SECONDS = 5
+
+#: How often the outbox is looked into: a webhook waits half of it on average.
+_DUE_SECONDS = 1
 
 
 def main() -> int:
@@ -58,6 +68,7 @@ def main() -> int:
 def run(storage: StorageSettings, settings: ActorSettings, stopping: threading.Event) -> int:
     objects = ObjectStore(storage)
     jobs = JobStore.connect(storage)
+    guard = Guard(storage.allowed_networks)
     engine = Engine(settings, ModelStore(storage, objects, hub.fetch).path)
     log.info("engine checked", sentence=engine.self_check())
     if not (_reached(objects.prepare, stopping) and _reached(jobs.check, stopping)):
@@ -67,6 +78,8 @@ def run(storage: StorageSettings, settings: ActorSettings, stopping: threading.E
 
     worker_id = f"{socket.gethostname()}:{os.getpid()}"
     broker = make_broker(storage, settings.worker_threads)
+    fetches = make_broker(storage, settings.fetch_threads, [FETCHES])
+    errands = make_broker(storage, settings.errand_threads, [ERRANDS])
     chunks = ChunkStore.connect(storage, jobs)
     pipeline = Pipeline(
         jobs,
@@ -79,6 +92,24 @@ def run(storage: StorageSettings, settings: ActorSettings, stopping: threading.E
         send_job=lambda job: messages.send_next(broker, job),
         send_chunk=lambda job, number: messages.send_chunk(broker, job.job_id, number, job.options.priority),
     )
+    fetcher = Fetcher(
+        jobs,
+        objects,
+        guard,
+        settings,
+        storage.max_file_size,
+        worker_id,
+        stopping,
+        send_next=lambda job: messages.send_next(broker, job),
+    )
+    notifier = Notifier(
+        jobs,
+        Outbox.connect(storage),
+        objects,
+        guard,
+        send=lambda job_id: messages.send_webhook(broker, job_id),
+        link_seconds=storage.link_seconds,
+    )
 
     def last_try() -> bool:
         message = CurrentMessage.get_current_message()
@@ -89,6 +120,8 @@ def run(storage: StorageSettings, settings: ActorSettings, stopping: threading.E
         lambda job_id: pipeline.advance_job(job_id, last_try=last_try()),
         lambda job_id, number: pipeline.transcribe_chunk(job_id, number, last_try=last_try()),
     )
+    messages.declare_fetches(fetches, lambda job_id: fetcher.fetch_source(job_id, last_try=last_try()))
+    messages.declare_errands(errands, notifier.post)
     janitor = Janitor(jobs, chunks, objects, broker, storage, settings.lease_seconds)
 
     def announce() -> None:
@@ -96,29 +129,41 @@ def run(storage: StorageSettings, settings: ActorSettings, stopping: threading.E
             WorkerState(worker_id, engine.device, engine.compute_type, engine.loaded, settings.worker_threads)
         )
 
-    worker = dramatiq.Worker(broker, worker_threads=settings.worker_threads, worker_timeout=_POLL_MILLISECONDS)
-    # No message waits in a busy worker while another is idle.
-    worker.queue_prefetch = settings.worker_threads
-    worker.start()
+    workers = [
+        _started(broker, settings.worker_threads, _POLL_MILLISECONDS),
+        _started(fetches, settings.fetch_threads, _ERRAND_POLL_MILLISECONDS),
+        _started(errands, settings.errand_threads, _ERRAND_POLL_MILLISECONDS),
+    ]
     _every(_ANNOUNCE_SECONDS, announce, stopping)
     _every(settings.janitor_seconds, janitor.mend, stopping)
     _every(60, janitor.sweep, stopping)
+    _every(_DUE_SECONDS, notifier.send_due, stopping)
     log.info("worker ready", worker_id=worker_id, threads=settings.worker_threads, models=engine.loaded)
 
     stopping.wait()
-    worker.stop(timeout=settings.shutdown_grace_seconds * 1000)
+    # All at once: they share the grace.
+    with ThreadPoolExecutor(len(workers)) as pool:
+        list(pool.map(lambda worker: worker.stop(timeout=settings.shutdown_grace_seconds * 1000), workers))
     try:
         jobs.withdraw_worker(worker_id)
     except QueueUnavailable:
         pass  # It is forgotten for its silence.
     log.info("worker stopped", worker_id=worker_id)
-    if any(thread.is_alive() for thread in worker.workers):
+    if any(thread.is_alive() for worker in workers for thread in worker.workers):
         # A window of a large model outlasts the grace. Its job comes back when the lease runs out; the interpreter must
         # not take the engine down under a running thread, which aborts the process.
         sys.stderr.flush()
         os._exit(0)
     engine.close()
     return 0
+
+
+def _started(broker: RedisBroker, threads: int, poll_milliseconds: int) -> dramatiq.Worker:
+    worker = dramatiq.Worker(broker, worker_threads=threads, worker_timeout=poll_milliseconds)
+    # No message waits in a busy worker while another is idle.
+    worker.queue_prefetch = threads
+    worker.start()
+    return worker
 
 
 def _reached(step: Callable[[], T], stopping: threading.Event) -> bool:

@@ -70,6 +70,7 @@ KINDS: dict[str, Kind] = {
     "model_unavailable": Kind(503, "The model's weights are nowhere to be found"),
     "device_unavailable": Kind(503, "The device that should compute is not there"),
     "too_many_uploads": Kind(503, "Too many uploads at once"),
+    "too_many_listeners": Kind(503, "Too many event streams at once"),
     "still_running": Kind(504, "The transcript is not ready yet"),
     "url_timeout": Kind(504, "The url's server is too slow"),
 }

@@ -21,11 +21,11 @@ import msgspec
 import structlog
 
 from actors.beside import is_result
+from actors.names import display_name
 from service.auth import first_owner
 from service.backend import Backend
 from service.errors import ApiError
 from service.options import OptionFields, fill_in, read_form, read_sidecar, subtitle_rules
-from service.view import display_name
 from storage.errors import JobConflict, JobMissing, ObjectMissing, StorageError
 from storage.inbox import InboxIndex, Version, is_marked, mark, sweep_marks, version_of
 from storage.job import Job, JobStatus, Options, Source
@@ -87,8 +87,8 @@ def is_recording(key: str, size: int, prefix: str) -> bool:
 class Inbox:
     """Its methods block. Each raises StorageError when the store or Redis fails: nothing is lost, ask again."""
 
-    def __init__(self, backend: Backend, index: InboxIndex) -> None:
-        """No I/O.
+    def __init__(self, backend: Backend, index: InboxIndex, listed: int = _LISTED) -> None:
+        """No I/O. `listed`: how many objects are listed in one look.
 
         Raises:
             SettingsError: the prefix cannot be used.
@@ -96,6 +96,7 @@ class Inbox:
         self._backend = backend
         self._jobs, self._objects = backend.jobs, backend.objects
         self._index = index
+        self._listed = listed
         self._owner = first_owner(backend.settings.api_keys)
         self.bucket = backend.storage_settings.s3_bucket
         self.prefix = read_prefix(backend.settings.inbox_prefix)
@@ -142,13 +143,13 @@ class Inbox:
 
     def _find_new(self) -> bool:
         """Go on listing where the last look ended; True at the end of the inbox."""
-        found = list(islice(self._objects.list(self.prefix, self._index.cursor()), _LISTED))
+        found = list(islice(self._objects.list(self.prefix, self._index.cursor()), self._listed))
         versions = [version_of(item) for item in found if is_recording(item.key, item.size, self.prefix)]
         for begin in range(0, len(versions), 1000):
             some = versions[begin : begin + 1000]
             known = self._index.known([version.job_id for version in some])
             self._index.remember(version for version in some if version.job_id not in known)
-        ended = len(found) < _LISTED
+        ended = len(found) < self._listed
         self._index.set_cursor("" if ended else found[-1].key)
         return ended
 

@@ -1,6 +1,5 @@
 """A job for those who ask: lists, the text so far, the links of an upload."""
 
-import unicodedata
 from collections.abc import Collection
 
 import msgspec
@@ -97,18 +96,3 @@ def view_upload(job: Job, backend: Backend, now: float, uploaded: Collection[int
         for number, size in part_sizes(job.source.size, job.upload.part_size).items()
     ]
     return UploadLinks(part_size=job.upload.part_size, parts=parts, expires_at=expires_at)
-
-
-def display_name(filename: str) -> str:
-    """A client's file name as text for people: its last component without control and direction characters."""
-    last = filename.replace("\\", "/").rsplit("/", 1)[-1]
-    shown = "".join(character for character in last if not _is_hidden(character))
-    return shown.strip()[:255] or "recording"
-
-
-def _is_hidden(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cs") or unicodedata.bidirectional(character) in _DIRECTIONS
-
-
-#: Characters that turn the text around them, with which a name can pretend to be another.
-_DIRECTIONS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}

@@ -19,6 +19,11 @@ def end_key(job_id: str) -> str:
     return f"sources/{job_id}/end.json"
 
 
+def fetch_key(job_id: str) -> str:
+    """How far the fetch of a url has come, as JSON, while it is under way."""
+    return f"sources/{job_id}/fetch.json"
+
+
 def result_key(job_id: str, format: str) -> str:
     """The transcript in one of the formats; "text" is a file named txt."""
     return f"transcripts/{job_id}/transcript.{EXTENSIONS[format]}"

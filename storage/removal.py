@@ -2,6 +2,7 @@
 
 from storage import inbox
 from storage.errors import JobConflict, JobMissing, ObjectMissing
+from storage.fetches import drop_fetch
 from storage.job import FINAL, Job, JobStatus
 from storage.job_store import JobStore
 from storage.keys import job_key
@@ -27,6 +28,8 @@ def remove_job(job: Job, jobs: JobStore, objects: ObjectStore) -> None:
             pass  # It became final just now.
     if job.upload is not None:
         objects.abort_upload(job.source.key, job.upload.upload_id)
+    if job.source.type == "url":
+        drop_fetch(job.job_id, objects)
     if job.source.type == "inbox":
         # Its record was a sign that the object had its job; the process that made it may have died before the mark.
         inbox.mark(job, objects)
@@ -47,6 +50,7 @@ def sweep_if_unwanted(job_id: str, jobs: JobStore, objects: ObjectStore) -> None
         try:
             objects.head(job_key(job_id))
         except ObjectMissing:
+            drop_fetch(job_id, objects)
             remove_objects(job_id, objects)
         # A deleted job's note goes before its record. Where it lies, Redis was lost, and the job can be made again.
         return
@@ -57,5 +61,7 @@ def sweep_if_unwanted(job_id: str, jobs: JobStore, objects: ObjectStore) -> None
 def sweep_ended(job: Job, objects: ObjectStore) -> None:
     """Of a job that ended without a transcript: note how, and remove what there is of its results."""
     note_end(job, objects)
+    if job.source.type == "url":
+        drop_fetch(job.job_id, objects)
     objects.delete_prefix(f"transcripts/{job.job_id}/")
     objects.delete_prefix(f"chunks/{job.job_id}/")
