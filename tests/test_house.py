@@ -24,7 +24,7 @@ LOCKS = {
     "api": [],
     "worker": ["worker"],
     "cuda": ["worker", "cuda"],
-    "embedded": ["worker", "embedded"],
+    "embedded": ["worker", "client", "embedded"],
     "dev": ["worker", "client", "embedded", "dev"],
 }
 #: docker compose's own.

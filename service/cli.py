@@ -1,0 +1,305 @@
+"""The command line: `bucketscribe transcribe talk.mp4 --format srt -o talk.srt`, and what can be done with jobs.
+
+Results go to standard output, everything else to standard error. Exit codes are in service/cli_exits.py.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from service import __version__
+from service.cli_display import open_display
+from service.cli_exits import Exit, exit_of
+from service.cli_inputs import clean, find_inputs, find_outputs
+from service.cli_transcribe import Run, Wish
+from service.client import Client, format_of, write_whole
+from service.client_errors import ClientError
+from service.client_types import EXTENSIONS, Format, Job, Option
+from storage.job import JobStatus, Options
+
+app = typer.Typer(
+    name="bucketscribe",
+    help="Transcribe recordings on a Bucketscribe server.",
+    no_args_is_help=True,
+    # A traceback with the values of variables would show keys.
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_WORK, _SUBTITLES, _SERVER = "What to do with the speech", "Subtitles", "Server"
+
+Url = Annotated[
+    str, typer.Option("--url", envvar="BUCKETSCRIBE_URL", help="The server's address.", rich_help_panel=_SERVER)
+]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        "--api-key",
+        envvar="BUCKETSCRIBE_API_KEY",
+        help="Better in the environment: other users see a command's arguments.",
+        show_default=False,
+        rich_help_panel=_SERVER,
+    ),
+]
+LOCAL = "http://localhost:8000"
+
+JobIds = Annotated[list[str], typer.Argument(metavar="JOB...", help="Jobs' ids.")]
+FormatOption = Annotated[
+    Format | None,
+    typer.Option("--format", "-f", help="Default: what the output's name ends with, else text.", show_default=False),
+]
+Output = Annotated[
+    str | None,
+    typer.Option("--output", "-o", metavar="PATH", help="A file, or a folder; default: standard output."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="As the API says it.")]
+
+LineWidth = Annotated[int | None, typer.Option(help="Characters in a line.", rich_help_panel=_SUBTITLES)]
+LineCount = Annotated[int | None, typer.Option(help="Lines in a cue.", rich_help_panel=_SUBTITLES)]
+ReadingSpeed = Annotated[float | None, typer.Option(help="Characters a second.", rich_help_panel=_SUBTITLES)]
+LeastSeconds = Annotated[float | None, typer.Option(help="How long a cue stays at least.", rich_help_panel=_SUBTITLES)]
+MostSeconds = Annotated[float | None, typer.Option(help="How long a cue stays at most.", rich_help_panel=_SUBTITLES)]
+GapSeconds = Annotated[float | None, typer.Option(help="Between two cues.", rich_help_panel=_SUBTITLES)]
+
+
+def _work(help: str, *names: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(*names, help=help, rich_help_panel=_WORK, show_default=False)
+    return option
+
+
+@app.command(no_args_is_help=True)
+def transcribe(
+    context: typer.Context,
+    recordings: Annotated[
+        list[str],
+        typer.Argument(metavar="RECORDING...", help="Files, folders, URLs; - is standard input.", show_default=False),
+    ],
+    output: Output = None,
+    format: FormatOption = None,
+    model: Annotated[str | None, _work("As base or large-v3; default: the server's.", "--model", "-m")] = None,
+    language: Annotated[str | None, _work("As en; default: what is heard.", "--language", "-l")] = None,
+    task: Annotated[Literal["transcribe", "translate"] | None, _work("translate: into English.")] = None,
+    timestamp_granularity: Annotated[
+        Literal["segment", "word"] | None, _work("word: JSON has the times of words, too.")
+    ] = None,
+    engine: Annotated[Literal["windowed", "sequential"] | None, _work("Fast, or faster-whisper as it is.")] = None,
+    temperature: Annotated[float | None, _work("Where decoding starts, 0 to 1.")] = None,
+    prompt: Annotated[str | None, _work("Text that precedes the recording, for style and spelling.")] = None,
+    hotwords: Annotated[str | None, _work("Words to listen for.")] = None,
+    vad_filter: Annotated[
+        bool | None, _work("Leave stretches without speech out.", "--vad-filter/--no-vad-filter")
+    ] = None,
+    channels: Annotated[
+        Literal["mixed", "separate"] | None, _work("separate: each on its own, as the two sides of a call.")
+    ] = None,
+    priority: Annotated[Literal["low", "normal", "high"] | None, _work("Which jobs are taken first.")] = None,
+    webhook_url: Annotated[str | None, _work("Where the server posts the job when it has ended.")] = None,
+    segment_details: Annotated[
+        bool | None, _work("JSON has what the decoder knew of each segment.", "--segment-details")
+    ] = None,
+    max_line_width: LineWidth = None,
+    max_line_count: LineCount = None,
+    max_characters_per_second: ReadingSpeed = None,
+    min_cue_seconds: LeastSeconds = None,
+    max_cue_seconds: MostSeconds = None,
+    min_gap_seconds: GapSeconds = None,
+    filename: Annotated[
+        str | None, typer.Option(help="What a single recording is called on the server.", show_default=False)
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Without: print the jobs' ids and go.")] = True,
+    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Not what has its result.")] = False,
+    parallel: Annotated[int, typer.Option(min=1, max=32, help="Parts of an upload on their way at once.")] = 4,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    url: Url = LOCAL,
+    api_key: Key = None,
+) -> None:
+    """Send recordings straight into the server's bucket and bring back what is said.
+
+    An interrupted upload goes on with the next run of the same command.
+
+    Ctrl-C during the work asks whether to cancel it, too; where nobody can be asked it does.
+    """
+    inputs = find_inputs(recordings)
+    if filename is not None and len(inputs) > 1:
+        raise typer.BadParameter("--filename is for a single recording")
+    format = format or _format_of(output)
+    outputs = find_outputs(inputs, output, EXTENSIONS[format])
+    if len(inputs) > 1 and output is None and format != "text" and wait:
+        raise typer.BadParameter(f"{len(inputs)} recordings as {format} need a folder: --output FOLDER/")
+    wanted = [
+        pair for pair in zip(inputs, outputs, strict=True) if not (skip_existing and pair[1] and pair[1].exists())
+    ]
+    wish = Wish(format=format, options=_chosen(context), filename=filename and clean(filename), wait=wait)
+    display = open_display(quiet)
+    with _connected(url, api_key, parallel) as client:
+        try:
+            code = Run(client, display, wish).run([one for one, _ in wanted], [path for _, path in wanted])
+        finally:
+            display.close()
+    raise typer.Exit(code)
+
+
+@app.command()
+def jobs(
+    status: Annotated[JobStatus | None, typer.Option(help="Only these.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="So many of them.")] = 20,
+    as_json: AsJson = False,
+    url: Url = LOCAL,
+    api_key: Key = None,
+) -> None:
+    """List jobs, newest first. Without a terminal: id, status, percent, time and name with tabs between."""
+    with _connected(url, api_key) as client:
+        found = list(client.jobs(status and status.value, limit=limit))
+    if as_json:
+        _print_json(found)
+        return
+    rows = [
+        (job.job_id, job.status.value, f"{job.progress:.0f}", f"{job.created_at:%Y-%m-%d %H:%M:%SZ}", job)
+        for job in found
+    ]
+    if not sys.stdout.isatty():
+        for *cells, job in rows:
+            typer.echo("\t".join((*cells, clean(job.source.filename))))
+        return
+    table = Table("job", "status", "%", "made", "recording", box=None, pad_edge=False)
+    for *cells, job in rows:
+        table.add_row(*cells, clean(job.source.filename))
+    Console(highlight=False, markup=False).print(table)
+
+
+@app.command(no_args_is_help=True)
+def status(
+    job_ids: JobIds,
+    wait: Annotated[bool, typer.Option("--wait", help="Until they are final; 1 if one is not completed then.")] = False,
+    as_json: AsJson = False,
+    url: Url = LOCAL,
+    api_key: Key = None,
+) -> None:
+    """Say how far jobs are."""
+    found = []
+    with _connected(url, api_key) as client:
+        for job_id in job_ids:
+            for _ in client.events(job_id) if wait else ():
+                pass
+            found.append(client.job(job_id, include="files"))
+    if as_json:
+        _print_json(found if len(job_ids) > 1 else found[0])
+    else:
+        typer.echo("\n\n".join("\n".join(_facts(job)) for job in found))
+    if wait and any(job.status is not JobStatus.COMPLETED for job in found):
+        raise typer.Exit(Exit.FAILED)
+
+
+@app.command(no_args_is_help=True)
+def cancel(job_ids: JobIds, url: Url = LOCAL, api_key: Key = None) -> None:
+    """Stop jobs."""
+    with _connected(url, api_key) as client:
+        for job_id in job_ids:
+            client.cancel(job_id)
+            typer.echo(f"{job_id} cancelled", err=True)
+
+
+@app.command(no_args_is_help=True)
+def delete(job_ids: JobIds, url: Url = LOCAL, api_key: Key = None) -> None:
+    """Remove jobs with their recordings and results."""
+    with _connected(url, api_key) as client:
+        for job_id in job_ids:
+            client.delete(job_id)
+            typer.echo(f"{job_id} deleted", err=True)
+
+
+@app.command(no_args_is_help=True)
+def download(
+    job_id: Annotated[str, typer.Argument(metavar="JOB", help="A completed job's id.")],
+    output: Output = None,
+    format: FormatOption = None,
+    max_line_width: LineWidth = None,
+    max_line_count: LineCount = None,
+    max_characters_per_second: ReadingSpeed = None,
+    min_cue_seconds: LeastSeconds = None,
+    max_cue_seconds: MostSeconds = None,
+    min_gap_seconds: GapSeconds = None,
+    url: Url = LOCAL,
+    api_key: Key = None,
+    *,
+    context: typer.Context,
+) -> None:
+    """Bring a job's transcript."""
+    format = format or _format_of(output)
+    with _connected(url, api_key) as client:
+        content = client.transcript(job_id, format, **_chosen(context))
+        if output is None:
+            sys.stdout.buffer.write(content)
+            return
+        target = Path(output)
+        if target.is_dir():
+            target /= f"{Path(client.job(job_id, include='').source.filename).stem}.{EXTENSIONS[format]}"
+        write_whole(target, content)
+        typer.echo(clean(str(target)), err=True)
+
+
+@app.callback(invoke_without_command=True)
+def main(version: Annotated[bool, typer.Option("--version", help="Say the version.")] = False) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@contextmanager
+def _connected(url: str, api_key: str | None, parallel: int = 4) -> Iterator[Client]:
+    """A client whose errors end the command with a sentence and an exit code."""
+    try:
+        with Client(url, api_key, parallel=parallel) as client:
+            yield client
+    except ClientError as error:
+        typer.echo(f"bucketscribe: {clean(error.detail)} ({error.code})", err=True)
+        raise typer.Exit(exit_of(error)) from error
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        typer.echo(f"bucketscribe: {clean(str(error))}", err=True)
+        raise typer.Exit(Exit.FAILED) from error
+
+
+def _chosen(context: typer.Context) -> dict[str, Option]:
+    """The job's options among the command's, as far as they were given."""
+    return {
+        name: value for name, value in context.params.items() if name in Options.__struct_fields__ and value is not None
+    }
+
+
+def _format_of(output: str | None) -> Format:
+    return (format_of(Path(output)) if output else None) or "text"
+
+
+def _facts(job: Job) -> Iterator[str]:
+    source, options = job.source, job.options
+    yield f"job: {job.job_id}"
+    yield f"status: {job.status}, {job.progress:.0f} %"
+    length = "" if source.duration is None else f", {source.duration:.1f} s"
+    yield f"recording: {clean(source.filename)}, {decimal(source.size)}{length}"
+    yield f"made: {job.created_at:%Y-%m-%d %H:%M:%SZ}"
+    if job.completed_at is not None:
+        yield f"ended: {job.completed_at:%Y-%m-%d %H:%M:%SZ}"
+    yield f"model: {options.get('model')}, language: {options.get('language') or 'detected'}"
+    if job.error is not None:
+        yield f"error: {clean(job.error)} ({job.error_code})"
+    yield from (f"warning: {clean(warning)}" for warning in job.warnings)
+    if job.files:
+        yield f"files: {', '.join(job.files)}"
+
+
+def _print_json(shown: Job | list[Job]) -> None:
+    typer.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2))
+
+
+if __name__ == "__main__":
+    app()
