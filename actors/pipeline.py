@@ -21,6 +21,7 @@ import structlog
 from actors import audio, formats
 from actors.beside import put_beside
 from actors.cut import Piece, Reading, not_reached, with_short_start
+from actors.detect import detect_language
 from actors.engine import Engine
 from actors.layout import layout_of
 from actors.lease import Lease
@@ -62,8 +63,12 @@ class Pipeline:
         stopping: threading.Event,
         send_chunk: Callable[[Job, int], None],
         send_job: Callable[[Job], None],
+        remember: Callable[[Job], None],
     ) -> None:
-        """`send_chunk` and `send_job` put the message of a chunk, or of a job's next step, into the queue."""
+        """`send_chunk` and `send_job` put the message of a chunk, or of a job's next step, into the queue.
+
+        `remember` hears of each job that is completed.
+        """
         self._jobs = jobs
         self._chunks = chunks
         self._objects = objects
@@ -73,6 +78,7 @@ class Pipeline:
         self._stopping = stopping
         self._send_chunk = send_chunk
         self._send_job = send_job
+        self._remember = remember
 
     def advance_job(self, job_id: str, *, last_try: bool) -> None:
         """Do the job's next step: cut it, or assemble it when every chunk is done.
@@ -134,8 +140,15 @@ class Pipeline:
         log.info("job started", job_id=claim.job.job_id, attempt=claim.job.attempts, size=claim.job.source.size)
         if claim.job.phase == "cut":
             self._assemble(claim, lease)
+        elif claim.job.options.task == "detect_language":
+            self._detect(claim, lease)
         else:
             self._cut(claim, lease)
+
+    def _detect(self, claim: Claim, lease: Lease) -> None:
+        """Hear the beginning of the recording, no more."""
+        language, probability, heard = detect_language(claim.job, self._objects, self._engine, lease.check)
+        self._write(claim, self._transcript(claim.job, language, probability, heard, []), [])
 
     def _cut(self, claim: Claim, lease: Lease) -> None:
         """Read the recording once; announce its chunks, or transcribe it here if it is no longer than one."""
@@ -316,7 +329,9 @@ class Pipeline:
             note_warnings(job.job_id, warnings, self._objects)
         self._jobs.complete(job.job_id, claim.token, files, transcript.duration, warnings)
         seconds = transcript.processing_time
-        self._jobs.record_work(job.source.size, seconds)
+        if job.options.task != "detect_language":
+            self._jobs.record_work(job.source.size, seconds)
+        self._remember(job)
         log.info("job finished", job_id=job.job_id, seconds=seconds, duration=transcript.duration)
 
     def _parallel(self) -> int:

@@ -27,10 +27,12 @@ from actors.guard import Guard
 from actors.janitor import Janitor
 from actors.notify import Notifier
 from actors.pipeline import Pipeline
+from actors.reuse import EarlierResults
 from actors.settings import ActorSettings
 from storage import hub, logs
 from storage.chunk_store import ChunkStore
 from storage.errors import QueueUnavailable, StorageError, StoreUnavailable
+from storage.job import Job
 from storage.job_store import JobStore, WorkerState
 from storage.model_store import ModelStore
 from storage.object_store import ObjectStore
@@ -81,6 +83,7 @@ def run(storage: StorageSettings, settings: ActorSettings, stopping: threading.E
     fetches = make_broker(storage, settings.fetch_threads, [FETCHES])
     errands = make_broker(storage, settings.errand_threads, [ERRANDS])
     chunks = ChunkStore.connect(storage, jobs)
+    earlier = EarlierResults(jobs, objects, storage)
     pipeline = Pipeline(
         jobs,
         chunks,
@@ -89,9 +92,15 @@ def run(storage: StorageSettings, settings: ActorSettings, stopping: threading.E
         settings,
         worker_id,
         stopping,
+        remember=earlier.remember,
         send_job=lambda job: messages.send_next(broker, job),
         send_chunk=lambda job, number: messages.send_chunk(broker, job.job_id, number, job.options.priority),
     )
+
+    def hand_on(job: Job) -> None:
+        if not earlier.complete(job):
+            messages.send_next(broker, job)
+
     fetcher = Fetcher(
         jobs,
         objects,
@@ -100,7 +109,7 @@ def run(storage: StorageSettings, settings: ActorSettings, stopping: threading.E
         storage.max_file_size,
         worker_id,
         stopping,
-        send_next=lambda job: messages.send_next(broker, job),
+        send_next=hand_on,
     )
     notifier = Notifier(
         jobs,

@@ -40,7 +40,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     #: Whisper's language code; None: detect.
     language: str | None = None
-    task: Literal["transcribe", "translate"] = "transcribe"
+    #: detect_language: the transcript has the language of the first minute, and no text.
+    task: Literal["transcribe", "translate", "detect_language"] = "transcribe"
     response_format: Literal["json", "text", "srt", "vtt", "tsv"] = "json"
     timestamp_granularity: Literal["segment", "word"] = "segment"
     #: windowed: short windows of packed speech; sequential: faster-whisper as it is; None: as the worker is set.

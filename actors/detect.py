@@ -1,0 +1,35 @@
+"""Which language is spoken: found in a recording's first minute, without transcribing it."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from actors import audio
+from actors.engine import Engine
+from storage.job import Job
+from storage.object_store import ObjectStore
+
+#: Whisper hears 30 s at once: what is said in a minute is asked in several places.
+HEARD_SECONDS = 60
+
+
+def detect_language(
+    job: Job, objects: ObjectStore, engine: Engine, check: Callable[[], None]
+) -> tuple[str, float, float]:
+    """Whisper's code, how probable it is, and how many seconds were listened to.
+
+    English with 0.0 where nobody speaks. `check` raises when the job is not to go on.
+
+    Raises:
+        AudioUnreadable: the recording cannot be decoded.
+    """
+    heard: list[np.ndarray] = []
+    with objects.open(job.source.key) as recording:
+        for block in audio.decode(recording):
+            check()
+            heard.append(block)
+            if sum(map(len, heard)) >= HEARD_SECONDS * audio.SAMPLE_RATE:
+                break
+    samples = np.concatenate(heard)[: HEARD_SECONDS * audio.SAMPLE_RATE]
+    language, probability = engine.detect_language(samples, job.options)
+    return language, probability, len(samples) / audio.SAMPLE_RATE
