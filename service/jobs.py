@@ -11,12 +11,12 @@ from litestar.concurrency import sync_to_thread
 from litestar.datastructures import State
 from litestar.params import Parameter
 
-from actors.names import display_name
+from actors.names import display_name, url_name
 from actors.view import PARTS, JobView, UploadLinks
 from service.backend import Backend
 from service.errors import ApiError, invalid, problems
 from service.idempotency import once_of_body
-from service.options import NewJob, ObjectSource, UploadSource, fill_in, read_job
+from service.options import NewJob, ObjectSource, UploadSource, UrlSource, fill_in, read_job
 from service.view import (
     PARTIAL,
     JobList,
@@ -67,7 +67,7 @@ class Deleted(msgspec.Struct, frozen=True, kw_only=True):
     ),
 )
 async def create_job(request: Request[Any, Any, State], backend: Backend) -> Response[JobView]:
-    """From an upload that follows (`awaiting_upload`, with links) or from an object that is in the bucket already."""
+    """From an upload that follows (`awaiting_upload`, with links), an object that is in the bucket, or a url."""
     body = await request.body()
     new, once = read_job(body), once_of_body(request, body)
     # Not cancelled with the request: it makes the job or undoes all of it.
@@ -206,8 +206,12 @@ def _create(new: NewJob, owner: str, backend: Backend, once: Once | None) -> Job
         return _view_new(earlier, backend, now)
     job_id = new_job_id(now)
     options = fill_in(new, backend.storage_settings.default_model)
-    if isinstance(new.source, ObjectSource):
-        source = _object_source(new.source.key, backend)
+    if not isinstance(new.source, UploadSource):
+        source = (
+            _object_source(new.source.key, backend)
+            if isinstance(new.source, ObjectSource)
+            else _url_source(new.source, job_id, backend)
+        )
         job = Job(job_id=job_id, owner=owner, status=JobStatus.PENDING, source=source, options=options, created_at=now)
         return view_job(backend.accept(job, once), backend)
     job = Job(
@@ -240,6 +244,11 @@ def _upload_source(given: UploadSource, job_id: str, backend: Backend) -> Source
         size=given.size,
         content_type=given.content_type,
     )
+
+
+def _url_source(given: UrlSource, job_id: str, backend: Backend) -> Source:
+    backend.check_url("source.url", given.url)
+    return Source(type="url", key=source_key(job_id), filename=url_name(given.url), size=0, url=given.url)
 
 
 def _object_source(key: str, backend: Backend) -> Source:

@@ -95,10 +95,24 @@ class ObjectSource(
     key: Annotated[str, Meta(min_length=1, max_length=1024)]
 
 
+class UrlSource(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="url", forbid_unknown_fields=True):
+    """A worker fetches the recording; `source.size` of the job is 0 until it has it."""
+
+    url: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=4096,
+            description="http or https, without a user, at a public address. Nobody is shown it again.",
+            examples=["https://example.org/talk.mp3"],
+        ),
+    ]
+
+
 class NewJob(OptionFields, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A job to be made: where the recording is, and the options."""
 
-    source: UploadSource | ObjectSource
+    source: UploadSource | ObjectSource | UrlSource
 
 
 Fields = TypeVar("Fields", bound=OptionFields)
