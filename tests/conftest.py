@@ -23,6 +23,8 @@ from tests.stack import Parts
 ROOT = Path(__file__).resolve().parent.parent
 
 
+# First: xdist reads the groups right after.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """`scripts/test unit|integration|e2e`: by folder, else by whether the test uses the real parts."""
     for item in items:
