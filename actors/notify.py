@@ -179,7 +179,7 @@ def _finish(response: httpcore.Response) -> None:
 
 
 def _outcome(response: httpcore.Response) -> Outcome:
-    stated = dict(response.headers).get(b"retry-after", b"")
+    stated = {name.lower(): value for name, value in response.headers}.get(b"retry-after", b"")
     retry_after = float(stated) if stated.isdigit() else 0.0
     error = "redirects are not followed" if 300 <= response.status < 400 else None
     return Outcome(response.status, error, retry_after)
