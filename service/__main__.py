@@ -1,9 +1,12 @@
 """The API process: `python -m service`."""
 
+import socket
 import sys
+from contextlib import suppress
 
 import structlog
 import uvicorn
+from litestar import Litestar
 
 from service.app import create_app
 from service.settings import ServiceSettings
@@ -13,8 +16,20 @@ from storage.settings import SettingsError, read_settings
 log = structlog.get_logger()
 
 
+class _Server(uvicorn.Server):
+    """Event streams would hold it up when it is to stop: they are ended first, and their clients come back."""
+
+    def __init__(self, config: uvicorn.Config, app: Litestar) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._app.state.listeners.end()
+        await super().shutdown(sockets)
+
+
 def main() -> int:
-    """Serve until SIGTERM or SIGINT; requests under way get half a minute to end."""
+    """Serve until SIGTERM or SIGINT; requests under way get half a minute to end, event streams end at once."""
     logs.configure()
     try:
         settings = read_settings(ServiceSettings)
@@ -22,7 +37,7 @@ def main() -> int:
     except SettingsError as error:
         log.error("API cannot start", reason=str(error))
         return 1
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
         host=settings.api_host,
         port=settings.api_port,
@@ -36,7 +51,10 @@ def main() -> int:
         access_log=False,
         timeout_graceful_shutdown=30,
     )
-    return 0
+    server = _Server(config, app)
+    with suppress(KeyboardInterrupt):
+        server.run()
+    return 0 if server.started else 1
 
 
 if __name__ == "__main__":

@@ -8,12 +8,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import structlog
 from litestar import Litestar, Router
 from litestar.config.cors import CORSConfig
+from litestar.datastructures import State
 from litestar.di import Provide
 
 from service import __version__, catalogue, document, health, jobs, notifications, openai, results, transcribe, webhooks
 from service.auth import require_key
 from service.backend import Backend
 from service.errors import HANDLERS
+from service.events import get_events
 from service.inbox import Inbox
 from service.limits import RATE_HEADERS, limit_rate, tell_rate
 from service.openai_errors import shaped_by_address
@@ -59,6 +61,7 @@ def create_app() -> Litestar:
             jobs.start_job,
             jobs.cancel_job,
             jobs.delete_job,
+            get_events,
             results.get_transcript,
             webhooks.get_webhook,
             webhooks.put_webhook,
@@ -103,6 +106,7 @@ def create_app() -> Litestar:
             "probe": Provide(lambda: probe, sync_to_thread=False),
             "inbox": Provide(lambda: inbox, sync_to_thread=False),
         },
+        state=State({"listeners": backend.listeners}),
         signature_types=[Backend, health.Probe, Inbox],
         exception_handlers=shaped_by_address(HANDLERS),
         before_send=[tell_rate],

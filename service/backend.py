@@ -12,7 +12,9 @@ from actors.errors import ActorError
 from actors.guard import Guard
 from actors.reuse import EarlierResults
 from service.errors import ApiError
+from service.listeners import Listeners
 from service.settings import ServiceSettings
+from service.stories import Stories
 from service.uploads import Uploads
 from storage.chunk_store import ChunkStore
 from storage.errors import StorageError
@@ -38,6 +40,8 @@ class Backend(msgspec.Struct, frozen=True):
     jobs: JobStore
     chunks: ChunkStore
     events: JobEvents
+    stories: Stories
+    listeners: Listeners
     objects: ObjectStore
     models: ModelStore
     broker: RedisBroker
@@ -53,12 +57,15 @@ class Backend(msgspec.Struct, frozen=True):
         objects = ObjectStore(storage_settings)
         broker = make_broker(storage_settings)
         jobs = JobStore.connect(storage_settings)
+        chunks = ChunkStore.connect(storage_settings, jobs)
         return cls(
             settings=settings,
             storage_settings=storage_settings,
             jobs=jobs,
-            chunks=ChunkStore.connect(storage_settings, jobs),
+            chunks=chunks,
             events=JobEvents.connect(storage_settings),
+            stories=Stories(jobs, chunks, objects, storage_settings.link_seconds, settings.events_memory_bytes),
+            listeners=Listeners(settings.max_listeners, settings.keep_alive_seconds),
             objects=objects,
             models=ModelStore(storage_settings, objects),
             broker=broker,

@@ -29,6 +29,12 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     upload_idle_seconds: Seconds = 60
     #: How long the synchronous call waits before it answers 202 with the job.
     sync_timeout_seconds: Seconds = 600
+    #: Event streams open at once; one more is answered 503 with Retry-After.
+    max_listeners: Annotated[int, Meta(ge=1, le=100_000)] = 2000
+    #: How often a silent event stream says that it lives, so that no proxy closes it.
+    keep_alive_seconds: Seconds = 15
+    #: Bytes of transcripts kept in memory for event streams; what does not fit is read again when it is needed.
+    events_memory_bytes: RequestBytes = 64 * 2**20
     #: An object put under this prefix becomes a job, and its results are put beside it.
     inbox_prefix: str = "inbox/"
     #: How often the inbox is looked through, in seconds; 0: never, only notifications of the store count.
