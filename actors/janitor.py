@@ -13,13 +13,15 @@ from dramatiq.brokers.redis import RedisBroker
 from actors import messages
 from actors.broker import queued
 from storage.chunk_store import ChunkStore
-from storage.errors import JobMissing, ObjectMissing, QueueUnavailable, StorageError, StoreRefused
-from storage.job import JobStatus, Priority, created_at
+from storage.errors import JobConflict, JobMissing, ObjectMissing, QueueUnavailable, StorageError, StoreRefused
+from storage.job import Job, JobStatus, Priority, created_at
 from storage.job_store import JobStore
 from storage.keys import end_key, job_key
+from storage.notes import note_end
 from storage.object_store import ObjectStore
 from storage.removal import JOB_PREFIXES, remove_job, remove_objects, sweep_ended
 from storage.settings import StorageSettings
+from storage.webhooks import recipient
 
 log = structlog.get_logger()
 
@@ -131,11 +133,26 @@ class Janitor:
             if job.expires_at is None or job.expires_at > time.time():
                 continue  # Its client started it just now.
             try:
-                remove_job(job, self._jobs, self._objects)
+                if job.status is JobStatus.AWAITING_UPLOAD and recipient(job, self._objects) is not None:
+                    self._fail_upload(job)
+                else:
+                    remove_job(job, self._jobs, self._objects)
             except StoreRefused as error:
                 log.warning("job stays", job_id=job_id, reason=str(error))
             else:
                 log.info("job expired", job_id=job_id)
+
+    def _fail_upload(self, job: Job) -> None:
+        """Somebody waits for the job's end, so it has one: it stays until finished jobs go."""
+        limit = self._settings.upload_expires_seconds
+        try:
+            failed = self._jobs.fail(job.job_id, "upload_expired", f"the upload was not started within {limit} s")
+        except JobConflict:
+            return  # Its client started it just now.
+        if job.upload is not None:
+            self._objects.abort_upload(job.source.key, job.upload.upload_id)
+        self._objects.delete(job.source.key)
+        note_end(failed, self._objects)
 
     def sweep_deleted(self) -> None:
         """What a worker wrote that was frozen while its job was deleted: by now it has noticed."""

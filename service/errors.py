@@ -37,6 +37,7 @@ KINDS: dict[str, Kind] = {
     "model_not_found": Kind(404, "There is no such model"),
     "method_not_allowed": Kind(405, "This address does not know the method"),
     "upload_stalled": Kind(408, "The client stopped sending"),
+    "upload_expired": Kind(408, "The upload was not started in time"),
     "job_conflict": Kind(409, "The job's status does not allow this"),
     "job_cancelled": Kind(409, "The job was cancelled"),
     "webhook_missing": Kind(409, "Nobody waits for the job's end"),

@@ -16,6 +16,7 @@ from storage.job import JobStatus, Options, Upload, new_job_id
 from storage.job_store import JobStore
 from storage.keys import chunk_key, job_key, result_key, source_key
 from storage.object_store import ObjectStore
+from storage.outbox import Outbox
 from storage.settings import StorageSettings
 from tests.stack import Parts, RedisServer
 from tests.storage.test_job_store import a_job, wait_until
@@ -106,6 +107,27 @@ def test_an_upload_never_started_and_a_job_kept_long_enough_are_removed_whole(ho
             house.jobs.get(job.job_id)
         assert house.keys(job.job_id) == set()
     assert house.keys(kept.job_id) == {"media", "job.json", "transcript.srt"}
+    assert list(house.objects.uploads()) == []
+
+
+def test_an_upload_never_started_fails_where_somebody_waits_for_its_end(house: House) -> None:
+    waiting = a_job(
+        status=JobStatus.AWAITING_UPLOAD,
+        expires_at=time.time() - 1,
+        options=Options(model="base", webhook_url="https://example.com/"),
+    )
+    upload_id = house.objects.start_upload(waiting.source.key, "audio/wav")
+    waiting = msgspec.structs.replace(waiting, upload=Upload(upload_id=upload_id, part_size=5))
+    house.jobs.create(waiting)
+    house.put(job_key(waiting.job_id))
+
+    house.janitor.remove_expired_jobs()
+
+    failed = house.jobs.get(waiting.job_id)
+    assert (failed.status, failed.error_code) == ("failed", "upload_expired")
+    assert failed.expires_at == pytest.approx(time.time() + 7 * DAY, abs=5)
+    assert Outbox.connect(house.settings).due("t") == [waiting.job_id]
+    assert house.keys(waiting.job_id) == {"job.json", "end.json"}
     assert list(house.objects.uploads()) == []
 
 
