@@ -20,6 +20,8 @@ class Format(msgspec.Struct, frozen=True):
     extension: str
     media_type: str
     render: Callable[[Transcript, Layout], str]
+    #: The layout shapes it.
+    laid_out: bool = False
 
 
 def render(transcript: Transcript, format: str, layout: Layout = PLAIN) -> bytes:
@@ -67,8 +69,8 @@ FORMATS: dict[str, Format] = {
     for format in (
         Format("json", "json", "application/json; charset=utf-8", _json),
         Format("text", "txt", "text/plain; charset=utf-8", _text),
-        Format("srt", "srt", "application/x-subrip; charset=utf-8", _srt),
-        Format("vtt", "vtt", "text/vtt; charset=utf-8", _vtt),
+        Format("srt", "srt", "application/x-subrip; charset=utf-8", _srt, laid_out=True),
+        Format("vtt", "vtt", "text/vtt; charset=utf-8", _vtt, laid_out=True),
         Format("tsv", "tsv", "text/tab-separated-values; charset=utf-8", _tsv),
     )
 }

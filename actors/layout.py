@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from actors.passages import Passage, passages
+from actors.phrases import LONE_COLUMNS
 from storage.job import Options
 from storage.transcript import Transcript
 
@@ -63,9 +64,9 @@ _FULL = 20.0
 #: The cost of no time at all to read a cue, of a cue that is too long, and how many milliseconds more cost one more.
 _HURRY, _TOO_LONG, _TOO_LONG_STEP = 60.0, 25.0, 50
 #: Breaks that cost more end no cue, where there is another way.
-_BAD_BREAK = 60
+_BAD_BREAK = 50
 #: The cost of lines whose widths differ by a whole line, and of a line with one short word.
-_UNEVEN, _LONE_WORD, _LONE_COLUMNS = 40.0, 30.0, 10
+_UNEVEN, _LONE_WORD = 40.0, 30.0
 #: The first line had better be the shorter one: less of the picture is covered.
 _TOP_HEAVY = 3.0
 #: How long a cue may stay after its speech for the sake of reading speed, in milliseconds (BBC, 5.2).
@@ -91,19 +92,29 @@ class _Rules(msgspec.Struct, frozen=True):
     least: int
     most: int
     gap: int
+    #: What a cue costs by its columns, and the milliseconds that it needs to be read.
+    prices: list[float]
+    needed: list[int]
 
     @classmethod
     def of(cls, layout: Layout) -> "_Rules":
         speed, most = layout.max_characters_per_second, round(layout.max_cue_seconds * 1000)
         least = round(layout.min_cue_seconds * 1000)
+        least, pace = min(least, most) if most else least, 1000 / speed if speed else 0.0
+        join = layout.max_line_width > 0 and layout.max_line_count > 0
+        full = layout.max_line_width * min(layout.max_line_count, _MOST_LINES)
+        widths = range(min(full + layout.max_line_count, _MOST_COLUMNS) + 1 if join else _MOST_COLUMNS + 1)
+        short = [max(_SHORT_COLUMNS - width, 0) * _SHORT for width in widths]
         return cls(
             width=layout.max_line_width,
             lines=layout.max_line_count if layout.max_line_width else 0,
-            join=layout.max_line_width > 0 and layout.max_line_count > 0,
-            pace=1000 / speed if speed else 0.0,
-            least=min(least, most) if most else least,
+            join=join,
+            pace=pace,
+            least=least,
             most=most,
             gap=round(layout.min_gap_seconds * 1000),
+            prices=[short[width] + _FULL * (width / full) ** 2 if join else 0.0 for width in widths],
+            needed=[max(least, math.ceil(width * pace)) for width in widths],
         )
 
 
@@ -168,8 +179,7 @@ def _cue_ends(passage: Passage, rules: _Rules, upto: list[int], reach: list[int]
         return [total]
     furthest = _furthest(reach, rules)
     points = _points(passage.costs, furthest)
-    price = _prices(rules)
-    priced = len(price)
+    price, needed, widest = rules.prices, rules.needed, len(rules.prices) - 1
     starts, ends, costs = passage.starts, passage.ends, passage.costs
     held = [0]
     for more in passage.inside:
@@ -177,7 +187,7 @@ def _cue_ends(passage: Passage, rules: _Rules, upto: list[int], reach: list[int]
     # Until when a cue that ends before a piece can be shown.
     until = [ends[0], *[min(starts[end] - rules.gap, ends[end - 1] + _LINGER) for end in range(1, total)]]
     until.append(ends[-1] + _LINGER)
-    pace, least, most = rules.pace, rules.least, rules.most or _MOST_TIME
+    most = rules.most or _MOST_TIME
     best = [math.inf] * (total + 1)
     came = [0] * (total + 1)
     best[0] = 0.0
@@ -188,19 +198,23 @@ def _cue_ends(passage: Passage, rules: _Rules, upto: list[int], reach: list[int]
             end = points[next_point]
             if end > limit:
                 break
+            cost = so_far + costs[end - 1] + held[end - 1]
+            if cost >= best[end]:
+                continue
             width = upto[end] - before
-            cost = so_far + costs[end - 1] + held[end - 1] + (price[width] if width < priced else price[-1])
-            need = max(least, width * pace)
-            time = until[end] - start
+            if width > widest:
+                width = widest
+            cost += price[width]
+            need, time = needed[width], until[end] - start
             if time < need:
                 cost += _HURRY * (need - time) / need
             spoken = ends[end - 1] - start
             if spoken > most:
                 cost += _TOO_LONG + (spoken - most) / _TOO_LONG_STEP
+                if spoken > _MOST_TIME:
+                    limit = end
             if cost < best[end]:
                 best[end], came[end] = cost, begin
-            if spoken > _MOST_TIME or width > _MOST_COLUMNS:
-                break
     found = [total]
     while came[found[-1]]:
         found.append(came[found[-1]])
@@ -227,15 +241,6 @@ def _points(costs: list[int], furthest: list[int]) -> list[int]:
                 points += range(points[-1] + 1, end)
             points.append(end)
     return points
-
-
-def _prices(rules: _Rules) -> list[float]:
-    """What a cue costs by its columns."""
-    if not rules.join:
-        return [0.0]
-    full = rules.width * min(rules.lines, _MOST_LINES)
-    most = min(full + rules.lines, _MOST_COLUMNS)
-    return [max(_SHORT_COLUMNS - width, 0) * _SHORT + _FULL * (width / full) ** 2 for width in range(most + 1)]
 
 
 # Lines
@@ -271,7 +276,7 @@ def _line_bounds(
                 cost = so_far + _UNEVEN * ((taken - even) * 2 / width) ** 2 / count
                 if last < end:
                     cost += costs[last - 1] + (_TOP_HEAVY if taken > even else 0.0)
-                if last == first + 1 and taken <= _LONE_COLUMNS:
+                if last == first + 1 and taken <= LONE_COLUMNS:
                     cost += _LONE_WORD
                 if last not in following or cost < following[last][0]:
                     following[last] = (cost, [*bounds, last])

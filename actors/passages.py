@@ -1,5 +1,6 @@
 """Speech without a long pause as pieces of text with their times: what is cut into cues."""
 
+import itertools
 from collections.abc import Iterator
 
 import msgspec
@@ -38,6 +39,8 @@ class Passage(msgspec.Struct):
     costs: list[int] = []
     #: Cost of a cue that goes on after a piece.
     inside: list[int] = []
+    #: Pieces that are a word's parts and go on in the next.
+    parts: set[int] = set()
 
 
 def passages(transcript: Transcript, *, join: bool, width: int) -> Iterator[Passage]:
@@ -68,42 +71,58 @@ def passages(transcript: Transcript, *, join: bool, width: int) -> Iterator[Pass
 
 
 def _extend(passage: Passage, texts: list[str], times: list[tuple[int, int]], width: int) -> None:
-    last = passage.starts[-1] if passage.starts else 0
+    if width and max(map(len, texts)) * 2 > width and any(columns(text.lstrip(" ")) > width for text in texts):
+        texts, times, parts = _with_parts(texts, times, width)
+        offset = len(passage.texts)
+        passage.parts.update(offset + part for part in parts)
+    starts, ends = passage.starts, passage.ends
+    last = ends[-1] if ends else 0
+    for start, end in times:
+        if start > last:
+            last = start
+        starts.append(last)
+        if end > last:
+            last = end
+        ends.append(last)
+    passage.texts += texts
+
+
+def _with_parts(
+    texts: list[str], times: list[tuple[int, int]], width: int
+) -> tuple[list[str], list[tuple[int, int]], set[int]]:
+    """Pieces that are wider than a line in parts; and which of them go on in the next."""
+    cut: list[str] = []
+    shares: list[tuple[int, int]] = []
+    parted: set[int] = set()
     for text, (start, end) in zip(texts, times, strict=True):
-        parts = chopped(text, width) if width and columns(text.lstrip(" ")) > width else (text,)
-        for number, part in enumerate(parts):
-            begin = start + (end - start) * number // len(parts)
-            last = max(last, begin)
-            finish = start + (end - start) * (number + 1) // len(parts)
-            passage.texts.append(part)
-            passage.starts.append(last)
-            passage.ends.append(max(last, finish))
-            # The parts of a word are told by their cost, which is filled in below.
-            passage.costs.append(INSIDE_WORD if number + 1 < len(parts) else -1)
+        parts = chopped(text, width)
+        parted.update(range(len(cut), len(cut) + len(parts) - 1))
+        cut += parts
+        shares += _shared([(start / 1000, end / 1000, len(parts))], [1] * len(parts))
+    return cut, shares, parted
 
 
 def _weighed(passage: Passage, seams: list[int], language: str) -> Passage:
     """Fill in what breaks cost."""
     known = [traits(text, language) for text in passage.texts]
     passage.widths = [one.width for one in known]
-    costs, inside, starts, ends = passage.costs, passage.inside, passage.starts, passage.ends
-    at_seam = set(seams)
-    for index in range(len(known) - 1):
-        if costs[index] == INSIDE_WORD:
-            inside.append(0)
-            continue
-        before = known[index]
-        cost = break_cost(before, known[index + 1])
+    costs, inside = passage.costs, passage.inside
+    for (before, after), end, start in zip(itertools.pairwise(known), passage.ends, passage.starts[1:], strict=False):
+        cost = break_cost(before, after)
         held = _SENTENCE_INSIDE if before.after == SENTENCE else 0
-        pause = starts[index + 1] - ends[index]
+        pause = start - end
         if pause > _HEARD_PAUSE:
             cost = max(cost - pause // 10, 0)
             if pause > _LONG_PAUSE:
                 held += (pause - _LONG_PAUSE) // 15
-        # Whisper ends a segment where a phrase ends, mostly.
-        costs[index] = min(cost, WORD) // 2 if index in at_seam else cost
+        costs.append(cost)
         inside.append(held)
-    costs[-1] = SENTENCE
+    for index in seams:
+        # Whisper ends a segment where a phrase ends, mostly.
+        costs[index] = min(costs[index], WORD) // 2
+    for index in passage.parts:
+        costs[index], inside[index] = INSIDE_WORD, 0
+    costs.append(SENTENCE)
     inside.append(0)
     return passage
 

@@ -18,9 +18,12 @@ _SHORT_WORD, _NUMBER, _NAMES, INSIDE_WORD = 55, 65, 70, 200
 #: Better before a conjunction, a preposition, a bracket or a dash; worse before a number (`chapter 3`).
 _BEFORE_CONJUNCTION, _BEFORE_PREPOSITION, _BEFORE_BRACKET, _BEFORE_NUMBER = -22, -15, -25, 20
 #: After hiragana, which ends Japanese phrases; after other characters that are written without spaces.
-_AFTER_HIRAGANA, _AFTER_CHARACTER = 30, 55
+_AFTER_HIRAGANA, _AFTER_CHARACTER = 30, 48
 #: Before hiragana, and before a Chinese particle: both belong to what is before them.
 _BEFORE_HIRAGANA = 35
+
+#: A single word on a line that is no wider looks lost.
+LONE_COLUMNS = 10
 
 #: What may not begin a line, and what may not end one (kinsoku, JIS X 4051), as character classes.
 _NOT_FIRST = (

@@ -25,7 +25,8 @@ from actors.names import display_name
 from service.auth import first_owner
 from service.backend import Backend
 from service.errors import ApiError
-from service.options import OptionFields, fill_in, read_form, read_sidecar, subtitle_rules
+from service.options import OptionFields, fill_in, read_form, read_sidecar
+from service.subtitles import subtitle_rules
 from storage.errors import JobConflict, JobMissing, ObjectMissing, StorageError
 from storage.inbox import InboxIndex, Version, is_marked, mark, sweep_marks, version_of
 from storage.job import Job, JobStatus, Options, Source
@@ -254,7 +255,9 @@ class Inbox:
             sidecar = self._sidecar(info.key)
             if sidecar is not None:
                 where = f"{display_name(info.key)}.json"
-                given = read_sidecar(sidecar, given)
+                if sidecar.size > _SIDECAR_BYTES:
+                    raise ApiError("invalid_body", f"it has {sidecar.size} bytes, the limit is {_SIDECAR_BYTES}")
+                given = read_sidecar(self._objects.get(sidecar.key), given)
             return self._filled_in(given), None
         except ApiError as error:
             return self._filled_in(OptionFields()), Problem("invalid_parameter", f"{where}: {error.detail}")
@@ -262,18 +265,13 @@ class Inbox:
     def _filled_in(self, given: OptionFields) -> Options:
         return fill_in(given, self._backend.storage_settings.default_model, subtitle_rules(self._backend.settings))
 
-    def _sidecar(self, key: str) -> bytes | None:
+    def _sidecar(self, key: str) -> ObjectInfo | None:
         """The object beside the recording that holds its options, if there is one."""
-        sidecar = f"{key}.json"
         try:
-            info = self._objects.head(sidecar)
-            if is_result(info):
-                return None  # Of a recording whose name is shorter.
-            if info.size > _SIDECAR_BYTES:
-                raise ApiError("invalid_body", f"it has {info.size} bytes, the limit is {_SIDECAR_BYTES}")
-            return self._objects.get(sidecar)
+            info = self._objects.head(f"{key}.json")
         except ObjectMissing:
             return None
+        return None if is_result(info) else info
 
 
 def _decoded(text: str) -> str:

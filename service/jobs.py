@@ -17,6 +17,7 @@ from service.backend import Backend
 from service.errors import ApiError, invalid, problems
 from service.idempotency import once_of_body
 from service.options import NewJob, ObjectSource, UploadSource, UrlSource, fill_in, read_job
+from service.subtitles import subtitle_rules
 from service.view import (
     PARTIAL,
     JobList,
@@ -59,6 +60,7 @@ class Deleted(msgspec.Struct, frozen=True, kw_only=True):
         "file_too_large",
         "body_too_large",
         "invalid_parameter",
+        "idempotency_conflict",
         "object_not_found",
         "url_not_allowed",
         "url_unreachable",
@@ -205,7 +207,7 @@ def _create(new: NewJob, owner: str, backend: Backend, once: Once | None) -> Job
     if (earlier := backend.made(once)) is not None:
         return _view_new(earlier, backend, now)
     job_id = new_job_id(now)
-    options = fill_in(new, backend.storage_settings.default_model)
+    options = fill_in(new, backend.storage_settings.default_model, subtitle_rules(backend.settings))
     if not isinstance(new.source, UploadSource):
         source = (
             _object_source(new.source.key, backend)

@@ -10,25 +10,15 @@ from msgspec import Meta
 from actors.languages import LANGUAGES
 from actors.layout import Layout
 from service.errors import ApiError, explain, invalid
-from service.settings import ServiceSettings
+from service.subtitles import SubtitleFields
 from storage.job import Options, Priority
 from storage.model_store import MODELS
 
 _Text = Annotated[str, Meta(max_length=4000)]
-
-#: The rules of subtitles, for a job and for a transcript rendered anew. None: as the job, or the service, has it.
-LineWidth = Annotated[int, Meta(ge=0, le=1000, description="Columns in a subtitle line; 0: one line a segment.")]
-LineCount = Annotated[
-    int, Meta(ge=0, le=1000, description="Lines in a cue, counted only with max_line_width; 0: any number.")
-]
-CharactersPerSecond = Annotated[float, Meta(ge=0, le=1000, description="Reading speed of subtitles; 0: any.")]
-LeastSeconds = Annotated[float, Meta(ge=0, le=60, description="How long a cue is shown at least; 0: any time.")]
-MostSeconds = Annotated[float, Meta(ge=0, le=3600, description="How long a cue is shown at most; 0: any time.")]
 WebhookUrl = Annotated[str, Meta(max_length=2000)]
-GapSeconds = Annotated[float, Meta(ge=0, le=10, description="Seconds between two cues at least.")]
 
 
-class OptionFields(msgspec.Struct, frozen=True, kw_only=True):
+class OptionFields(SubtitleFields, frozen=True, kw_only=True):
     """The options as they arrive: all may be left out."""
 
     model: Annotated[
@@ -57,12 +47,6 @@ class OptionFields(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     hotwords: Annotated[_Text | None, Meta(description="Words to listen for.")] = None
     vad_filter: Annotated[bool, Meta(description="Leave stretches without speech out.")] = True
-    max_line_width: LineWidth | None = None
-    max_line_count: LineCount | None = None
-    max_characters_per_second: CharactersPerSecond | None = None
-    min_cue_seconds: LeastSeconds | None = None
-    max_cue_seconds: MostSeconds | None = None
-    min_gap_seconds: GapSeconds | None = None
     priority: Annotated[Priority, Meta(description="Which jobs are taken first.")] = "normal"
     channels: Annotated[
         Literal["mixed", "separate"],
@@ -174,29 +158,8 @@ def read_sidecar(body: bytes, beneath: OptionFields) -> OptionFields:
     return _with_known_names(msgspec.structs.replace(beneath, **{name: getattr(given, name) for name in fields}))
 
 
-def subtitle_rules(settings: ServiceSettings) -> Layout:
-    """What subtitles follow where the client says nothing."""
-    return Layout(
-        max_line_width=settings.subtitle_line_width,
-        max_line_count=settings.subtitle_line_count,
-        max_characters_per_second=settings.subtitle_characters_per_second,
-        min_cue_seconds=settings.subtitle_min_seconds,
-        max_cue_seconds=settings.subtitle_max_seconds,
-        min_gap_seconds=settings.subtitle_gap_seconds,
-    )
-
-
-FIELD_PRACTICE = subtitle_rules(ServiceSettings())
-
-
-def laid_out(given: msgspec.Struct, otherwise: Layout) -> Layout:
-    """The rules that `given`, whose fields include Layout's, sets; those that it leaves None from `otherwise`."""
-    asked = {rule: getattr(given, rule) for rule in Layout.__struct_fields__}
-    return msgspec.structs.replace(otherwise, **{rule: value for rule, value in asked.items() if value is not None})
-
-
-def fill_in(given: OptionFields, default_model: str, rules: Layout = FIELD_PRACTICE) -> Options:
-    """The job's options: defaults filled in, and what was asked for fits together. `rules`: subtitle_rules.
+def fill_in(given: OptionFields, default_model: str, layout: Layout) -> Options:
+    """The job's options: defaults filled in, and what was asked for fits together. `layout`: subtitle_rules.
 
     Raises:
         ApiError: invalid_parameter, the model cannot do what was asked for.
@@ -212,7 +175,7 @@ def fill_in(given: OptionFields, default_model: str, rules: Layout = FIELD_PRACT
     if given.language == "yue" and not name.startswith("large-v3"):
         raise invalid("language", f"the model {name} does not know Cantonese, large-v3 does")
     fields = {field: getattr(given, field) for field in OptionFields.__struct_fields__}
-    return Options(**{**fields, **msgspec.structs.asdict(laid_out(given, rules)), "model": name})
+    return Options(**{**fields, **msgspec.structs.asdict(given.over(layout)), "model": name})
 
 
 def _with_known_names(options: Fields) -> Fields:

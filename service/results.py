@@ -2,22 +2,39 @@
 
 from typing import Annotated, Any
 
+import msgspec
 from litestar import Request, Response, get
 from litestar.concurrency import sync_to_thread
 from litestar.datastructures import State
 from litestar.params import Parameter
 
-from actors import formats
+from actors import formats, rules
 from actors.layout import layout_of
 from service.backend import Backend
 from service.errors import ApiError, problems
 from service.jobs import JobId
+from service.subtitles import (
+    CharactersPerSecond,
+    GapSeconds,
+    LeastSeconds,
+    LineCount,
+    LineWidth,
+    MostSeconds,
+    SubtitleFields,
+)
 from service.transcribe import media_type
 from service.view import so_far
-from storage.job import JobStatus
+from storage.job import Job, JobStatus
 from storage.keys import result_key
+from storage.transcript import Transcript
 
 EXTENSIONS = {kind.extension: kind for kind in formats.FORMATS.values()}
+
+
+class Asked(SubtitleFields, frozen=True, kw_only=True):
+    kind: formats.Format
+    partial: bool
+    report: bool
 
 
 @get(
@@ -40,20 +57,52 @@ async def get_transcript(
     backend: Backend,
     job_id: JobId,
     partial: Annotated[bool, Parameter(description="Of a job in work, what there is so far.")] = False,
+    report: Annotated[bool, Parameter(description="As JSON, which cues break which rules of subtitles.")] = False,
+    max_line_width: LineWidth | None = None,
+    max_line_count: LineCount | None = None,
+    max_characters_per_second: CharactersPerSecond | None = None,
+    min_cue_seconds: LeastSeconds | None = None,
+    max_cue_seconds: MostSeconds | None = None,
+    min_gap_seconds: GapSeconds | None = None,
 ) -> Response[bytes]:
-    """Of a completed job; with `partial=true` of one in work too: from the beginning, in order, without gaps."""
+    """Of a completed job; with `partial=true` of one in work too: from the beginning, in order, without gaps.
+
+    Subtitles are laid out anew where a rule is given; the others are the job's. Nothing is transcribed again.
+    """
+    asked = Asked(
+        kind=EXTENSIONS[request.url.path.rpartition(".")[2]],
+        partial=partial,
+        report=report,
+        max_line_width=max_line_width,
+        max_line_count=max_line_count,
+        max_characters_per_second=max_characters_per_second,
+        min_cue_seconds=min_cue_seconds,
+        max_cue_seconds=max_cue_seconds,
+        min_gap_seconds=min_gap_seconds,
+    )
     # In a thread by hand: Litestar wraps a handler of several paths more than once.
-    extension = request.url.path.rpartition(".")[2]
-    return await sync_to_thread(_read, backend, job_id, request.state.owner, extension, partial)
+    return await sync_to_thread(_answer, backend, job_id, request.state.owner, asked)
 
 
-def _read(backend: Backend, job_id: str, owner: str, extension: str, partial: bool) -> Response[bytes]:
-    kind = EXTENSIONS[extension]
+def _answer(backend: Backend, job_id: str, owner: str, asked: Asked) -> Response[bytes]:
+    kind = asked.kind
     job = backend.jobs.get(job_id, owner)
-    if job.status is JobStatus.COMPLETED:
-        body = backend.objects.get(result_key(job_id, kind.name))
-    elif partial and job.status in (JobStatus.PENDING, JobStatus.PROCESSING):
-        body = formats.render(so_far(job, backend), kind.name, layout_of(job.options))
-    else:
+    in_work = job.status in (JobStatus.PENDING, JobStatus.PROCESSING)
+    if job.status is not JobStatus.COMPLETED and not (asked.partial and in_work):
         raise ApiError("job_conflict", f"the job is {job.status} and has no transcript", job_id=job_id)
+    layout = asked.over(layout_of(job.options))
+    if asked.report:
+        body = msgspec.json.encode(rules.report(_transcript(job, backend), layout))
+        return Response(body, media_type=media_type("json"))
+    as_stored = layout == layout_of(job.options) or not kind.laid_out
+    if job.status is JobStatus.COMPLETED and as_stored:
+        body = backend.objects.get(result_key(job_id, kind.name))
+    else:
+        body = formats.render(_transcript(job, backend), kind.name, layout)
     return Response(body, media_type=media_type(kind.name))
+
+
+def _transcript(job: Job, backend: Backend) -> Transcript:
+    if job.status is JobStatus.COMPLETED:
+        return msgspec.json.decode(backend.objects.get(result_key(job.job_id, "json")), type=Transcript)
+    return so_far(job, backend)

@@ -19,6 +19,7 @@ from service.backend import Backend
 from service.errors import ApiError, problems, raise_failure
 from service.idempotency import key_of, once_of_form
 from service.options import OptionFields, fill_in, read_form
+from service.subtitles import subtitle_rules
 from service.uploads import CLASSIC, Fields, FormShape
 from service.view import view_job
 from storage.errors import JobConflict, JobMissing, ObjectMissing, QueueUnavailable
@@ -27,10 +28,11 @@ from storage.keys import result_key, source_key
 
 log = structlog.get_logger()
 
-_UPLOAD_ERRORS = (
+UPLOAD_ERRORS = (
     *("invalid_body", "unauthorized", "file_too_large", "unsupported_media_type", "invalid_parameter", "file_missing"),
     *(
         "audio_unreadable",
+        "idempotency_conflict",
         "url_not_allowed",
         "url_unreachable",
         "upload_stalled",
@@ -40,6 +42,8 @@ _UPLOAD_ERRORS = (
         "too_many_uploads",
     ),
 )
+#: What may be answered in place of a transcript that was waited for.
+WAIT_ERRORS = ("job_not_found", "object_not_found", "job_cancelled", "worker_lost", "model_unavailable")
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,13 +63,9 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     summary="Transcribe and wait",
     tags=["Transcription"],
     responses=problems(
-        *_UPLOAD_ERRORS,
-        "job_not_found",
-        "object_not_found",
-        "job_cancelled",
+        *UPLOAD_ERRORS,
+        *WAIT_ERRORS,
         "audio_too_long",
-        "worker_lost",
-        "model_unavailable",
     ),
     request_max_body_size=None,
 )
@@ -88,7 +88,7 @@ async def transcribe(request: Request[Any, Any, State], backend: Backend) -> Res
     status_code=202,
     summary="Transcribe in the background",
     tags=["Transcription"],
-    responses=problems(*_UPLOAD_ERRORS),
+    responses=problems(*UPLOAD_ERRORS),
     request_max_body_size=None,
 )
 async def transcribe_async(request: Request[Any, Any, State], backend: Backend) -> Response[Accepted]:
@@ -122,7 +122,7 @@ async def receive(
     `read`: what the fields ask for; `fixed`: options that no field can change. With an Idempotency-Key that came before
     it is the job that was made then, whatever has become of it.
     """
-    default_model = backend.storage_settings.default_model
+    default_model, layout = backend.storage_settings.default_model, subtitle_rules(backend.settings)
     hashed = backend.storage_settings.reuse_results or key_of(request) is not None
     now = time.time()
     job_id = new_job_id(now)
@@ -130,7 +130,7 @@ async def receive(
         request,
         source_key(job_id),
         check_field=read,
-        check_all=lambda fields: fill_in(read(fields), default_model),
+        check_all=lambda fields: fill_in(read(fields), default_model, layout),
         shape=shape,
         hashed=hashed,
     )
@@ -146,7 +146,7 @@ async def receive(
             content_type=form.content_type,
             digest=form.digest,
         ),
-        options=msgspec.structs.replace(fill_in(read(form.fields), default_model), **fixed),
+        options=msgspec.structs.replace(fill_in(read(form.fields), default_model, layout), **fixed),
         created_at=now,
     )
     once = once_of_form(request, job.source, job.options)
