@@ -1,0 +1,122 @@
+"""OpenAI's client while it waits: streams, time that runs out, and clients that go away."""
+
+import asyncio
+from collections.abc import Iterator
+
+import openai
+import pytest
+from openai.types.audio import Transcription
+
+from tests.conftest import Sample
+from tests.recordings import joined, wav
+from tests.service.apis import Api
+from tests.service.openai_client import connected, newest, says_fox, told
+from tests.service.test_transcribe import is_final, wait_for
+
+
+@pytest.fixture(scope="module")
+def talk(speech: dict[str, list[Sample]]) -> bytes:
+    return next(sample for sample in speech["en"] if "fox" in sample.text).path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def long_talk(speech: dict[str, list[Sample]]) -> bytes:
+    """Two chunks and more: many seconds of work."""
+    return wav(joined(speech["en"], 180))
+
+
+@pytest.fixture(scope="module")
+def client(api: Api) -> Iterator[openai.OpenAI]:
+    with connected(api) as client:
+        yield client
+
+
+def test_a_stream_sends_the_text_as_it_is_found_and_whole_at_the_end(client: openai.OpenAI, talk: bytes) -> None:
+    stream = client.audio.transcriptions.create(file=("talk.wav", talk), model="whisper-1", stream=True)
+
+    events = list(stream)
+
+    deltas, whole = told(events)
+    assert says_fox(whole)
+    assert "".join(deltas) == whole
+    # What the SDK made of it: nothing is missing that it has fields for, and nothing is there that it has none for.
+    assert events[-1].model_dump(exclude_unset=True) == {"type": "transcript.text.done", "text": whole}
+
+
+def test_a_long_recordings_text_comes_while_it_is_transcribed(
+    client: openai.OpenAI, api: Api, long_talk: bytes
+) -> None:
+    with client.audio.transcriptions.create(
+        file=("long.wav", long_talk), model="whisper-1", stream=True, response_format="text"
+    ) as stream:
+        first = next(stream)
+        job = newest(api)
+
+        events = [first, *stream]
+
+    assert job["status"] == "processing"
+    deltas, whole = told(events)
+    assert len(deltas) > 3
+    assert "".join(deltas) == whole
+
+
+def test_a_job_that_is_cancelled_breaks_its_stream_off(client: openai.OpenAI, api: Api, long_talk: bytes) -> None:
+    stream = client.audio.transcriptions.create(file=("long.wav", long_talk), model="whisper-1", stream=True)
+    next(stream)
+
+    api.client.post(f"/api/v1/jobs/{newest(api)['job_id']}/cancel")
+
+    with pytest.raises(openai.APIError, match="was cancelled") as raised:
+        list(stream)
+    assert (raised.value.code, raised.value.type) == ("job_cancelled", "invalid_request_error")
+
+
+def test_a_client_that_stops_listening_cancels_its_job(client: openai.OpenAI, api: Api, long_talk: bytes) -> None:
+    stream = client.audio.transcriptions.create(file=("long.wav", long_talk), model="whisper-1", stream=True)
+    next(stream)
+    job_id = newest(api)["job_id"]
+
+    stream.close()
+
+    assert wait_for(api, job_id, is_final, 10)["status"] == "cancelled"
+    assert "Traceback" not in api.log()
+
+
+def test_a_client_that_stops_waiting_cancels_its_job(api: Api, long_talk: bytes) -> None:
+    # What the SDK says of its patience would make the API answer before.
+    hasty = connected(api, timeout=2.0, default_headers={"X-Stainless-Read-Timeout": "600"})
+
+    with hasty, pytest.raises(openai.APITimeoutError):
+        hasty.audio.transcriptions.create(file=("long.wav", long_talk), model="whisper-1")
+
+    assert wait_for(api, newest(api)["job_id"], is_final, 10)["status"] == "cancelled"
+
+
+def test_when_waiting_takes_too_long_the_sdk_is_told_and_the_job_goes_on(api: Api, long_talk: bytes) -> None:
+    # It says that it waits for 6 s, and is answered while it does; and it does not send the recording again.
+    patient = connected(api, timeout=6.0, max_retries=2)
+    before = api.client.get("/api/v1/jobs").json()["total"]
+
+    with patient, pytest.raises(openai.InternalServerError) as raised:
+        patient.audio.transcriptions.create(file=("long.wav", long_talk), model="whisper-1")
+
+    job_id = raised.value.response.headers["X-Job-Id"]
+    assert (raised.value.status_code, raised.value.code) == (504, "still_running")
+    assert job_id in raised.value.message
+    assert api.client.get("/api/v1/jobs").json()["total"] == before + 1
+    assert api.client.post(f"/api/v1/jobs/{job_id}/cancel").json()["status"] == "cancelled"
+
+
+def test_the_asynchronous_client_asks_for_several_at_once(api: Api, talk: bytes) -> None:
+    async def ask() -> tuple[list[Transcription], str]:
+        async with openai.AsyncOpenAI(base_url=f"{api.url}/v1", api_key="none", max_retries=0) as client:
+            answers = await asyncio.gather(
+                *(client.audio.transcriptions.create(file=("talk.wav", talk), model="whisper-1") for _ in range(3))
+            )
+            stream = await client.audio.transcriptions.create(file=("talk.wav", talk), model="whisper-1", stream=True)
+            return answers, told([event async for event in stream])[1]
+
+    answers, streamed = asyncio.run(ask())
+
+    assert {answer.text for answer in answers} == {streamed}
+    assert says_fox(streamed)
