@@ -114,6 +114,7 @@ class Run:
         return True
 
     def _follow(self, one: Input, job: Job) -> None:
+        self._display.transcribing(one.shown, job.progress)
         for event in self._client.events(job.job_id):
             if event.segment is not None:
                 self._display.text(event.segment)
