@@ -11,7 +11,19 @@ from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.di import Provide
 
-from service import __version__, catalogue, document, health, jobs, notifications, openai, results, transcribe, webhooks
+from service import (
+    __version__,
+    asr,
+    catalogue,
+    document,
+    health,
+    jobs,
+    notifications,
+    openai,
+    results,
+    transcribe,
+    webhooks,
+)
 from service.auth import require_key
 from service.backend import Backend
 from service.errors import HANDLERS
@@ -87,9 +99,11 @@ def create_app() -> Litestar:
             openai.get_model,
         ],
     )
+    asrs = Router("/", guards=guards, route_handlers=[asr.transcribe, asr.detect_language])
     return Litestar(
         route_handlers=[
             api,
+            asrs,
             openais,
             events,
             health.health,

@@ -18,13 +18,29 @@ from litestar.response import File, Redirect
 from litestar.static_files import create_static_files_router
 
 from actors.formats import FORMATS
-from service import __version__
+from actors.rules import Report
+from service import __version__, asr_document, idempotency, openai_document
+from service.openai_errors import PREFIX
 from service.options import NewJob, OptionFields
 from service.results import EXTENSIONS
+from service.subtitles import SubtitleFields
 from service.transcribe import media_type
+from service.webhooks import WebhookFields
 
 _STATIC = Path(__file__).parent / "static"
 _SCHEMAS = "#/components/schemas/"
+
+#: Where an Idempotency-Key is heeded.
+_MAKING_JOBS = (
+    *("/api/v1/jobs", "/api/v1/transcribe", "/api/v1/transcribe-async", *asr_document.PATHS),
+    *(f"{PREFIX}audio/transcriptions", f"{PREFIX}audio/translations"),
+)
+_IDEMPOTENCY_KEY = {
+    "name": idempotency.HEADER,
+    "in": "header",
+    "description": "For 24 hours the same key makes the same job; with another recording or other options, 422.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": idempotency.MAX_CHARACTERS},
+}
 
 _DESCRIPTION = """
 Recordings go into a bucket, transcripts and subtitles come out of it.
@@ -51,7 +67,10 @@ def openapi_config() -> OpenAPIConfig:
         use_handler_docstrings=True,
         tags=[
             Tag(name="Transcription", description="A form with a recording: the classic API."),
+            Tag(name="OpenAI's API", description="For programs that are written for it. Errors have its shape, too."),
+            Tag(name="The /asr web service", description="For media servers that know whisper-asr-webservice."),
             Tag(name="Jobs", description="Jobs and presigned uploads."),
+            Tag(name="Webhooks", description="Whoever waits for the end of a job is told of it."),
             Tag(name="Catalogue", description="Models and languages."),
             Tag(name="Health", description="For load balancers, orchestrators and people."),
         ],
@@ -87,7 +106,9 @@ def complete(written: dict[str, Any]) -> dict[str, Any]:
     """Litestar's document with the bodies, the answers in other media types, and the keys."""
     document = deepcopy(written)
     paths, components = document["paths"], document["components"]
-    _, schemas = msgspec.json.schema_components([NewJob, OptionFields], ref_template=_SCHEMAS + "{name}")
+    _, schemas = msgspec.json.schema_components(
+        [NewJob, OptionFields, WebhookFields, Report], ref_template=_SCHEMAS + "{name}"
+    )
     components["schemas"].update(schemas)
     components["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},
@@ -96,9 +117,11 @@ def complete(written: dict[str, Any]) -> dict[str, Any]:
     for path, operations in paths.items():
         for operation in operations.values():
             # Litestar adds a 400 to whatever has parameters; ours are answered 422, which the routes say themselves.
-            if "application/json" in operation["responses"].get("400", {}).get("content", {}):
+            # OpenAI's errors are JSON too, but have a name.
+            bad = operation["responses"].get("400", {}).get("content", {}).get("application/json")
+            if bad is not None and "$ref" not in bad["schema"]:
                 del operation["responses"]["400"]
-            if path.startswith("/api/"):
+            if path.startswith(("/api/", PREFIX, *asr_document.PATHS)):
                 operation["security"] = [{}, {"bearer": []}, {"key": []}]
 
     paths["/api/v1/jobs"]["post"]["requestBody"] = {
@@ -110,12 +133,42 @@ def complete(written: dict[str, Any]) -> dict[str, Any]:
             }
         },
     }
+    paths["/api/v1/webhook"]["put"]["requestBody"] = {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"$ref": _SCHEMAS + "WebhookFields"},
+                "example": {"url": "https://example.com/transcripts"},
+            }
+        },
+    }
+    paths["/api/v1/events/s3"]["post"]["requestBody"] = {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"type": "object", "description": "As S3 or MinIO sends it, or SNS, SQS or EventBridge."},
+                "example": {
+                    "Records": [
+                        {
+                            "eventName": "ObjectCreated:Put",
+                            "s3": {"bucket": {"name": "bucketscribe"}, "object": {"key": "inbox/my+talk.mp3"}},
+                        }
+                    ]
+                },
+            }
+        },
+    }
     for path in ("/api/v1/transcribe", "/api/v1/transcribe-async"):
         paths[path]["post"]["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": _form()}}}
     _describe_synchronous(paths["/api/v1/transcribe"]["post"]["responses"])
+    for path in _MAKING_JOBS:
+        paths[path]["post"].setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
+    asr_document.describe(paths)
+    openai_document.describe(paths, components["schemas"], _form(), _SCHEMAS + "{name}")
     for extension, kind in EXTENSIONS.items():
-        answer = paths[f"/api/v1/jobs/{{job_id}}/transcript.{extension}"]["get"]["responses"]["200"]
-        answer["content"] = {media_type(kind.name): _transcript_schema(kind.name)}
+        operation = paths[f"/api/v1/jobs/{{job_id}}/transcript.{extension}"]["get"]
+        operation["responses"]["200"]["content"] = _transcript_content(kind.name)
+        _describe_rules(operation["parameters"])
     return document
 
 
@@ -153,6 +206,24 @@ def _describe_synchronous(responses: dict[str, Any]) -> None:
         "description": "The time ran out, or `Prefer: respond-async` was sent: the job, which goes on.",
         "content": {"application/json": {"schema": {"$ref": _SCHEMAS + "JobView"}}},
     }
+
+
+def _describe_rules(parameters: list[dict[str, Any]]) -> None:
+    """Litestar sees that a rule may be left out, not its limits."""
+    _, schemas = msgspec.json.schema_components([SubtitleFields])
+    rules = schemas["SubtitleFields"]["properties"]
+    for parameter in parameters:
+        if parameter["name"] in rules:
+            parameter["schema"] = _without_null(rules[parameter["name"]])
+            parameter["description"] = parameter["schema"].pop("description")
+
+
+def _transcript_content(name: str) -> dict[str, Any]:
+    """Of a transcript's own address: in its format, or the report on it."""
+    report = {"$ref": _SCHEMAS + "Report"}
+    if name == "json":
+        return {media_type(name): {"schema": {"anyOf": [_transcript_schema(name)["schema"], report]}}}
+    return {media_type(name): _transcript_schema(name), media_type("json"): {"schema": report}}
 
 
 def _transcript_schema(name: str) -> dict[str, Any]:

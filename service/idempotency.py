@@ -14,7 +14,7 @@ from storage.idempotency import Once, once
 from storage.job import Options, Source
 
 HEADER = "Idempotency-Key"
-_MAX_CHARACTERS = 255
+MAX_CHARACTERS = 255
 
 
 def key_of(request: Request[Any, Any, Any]) -> str | None:
@@ -25,8 +25,8 @@ def key_of(request: Request[Any, Any, Any]) -> str | None:
     key = request.headers.get(HEADER)
     if key is None:
         return None
-    if not 0 < len(key.strip()) <= _MAX_CHARACTERS:
-        raise invalid(HEADER, f"1 to {_MAX_CHARACTERS} characters, as a UUID")
+    if not 0 < len(key.strip()) <= MAX_CHARACTERS:
+        raise invalid(HEADER, f"1 to {MAX_CHARACTERS} characters, as a UUID")
     return key.strip()
 
 
