@@ -192,9 +192,10 @@ async def _ending(backend: Backend, job: Job, entry: Entry, position: Position) 
 
 async def _encoded(events: AsyncGenerator[JobEvent]) -> AsyncGenerator[bytes]:
     """As the standard has it: https://html.spec.whatwg.org/multipage/server-sent-events.html"""
-    # At once, so that a client knows that it is heard; and how soon to come back when the connection breaks.
-    yield b"retry: 1000\n\n"
+    # With the first event: how soon, in milliseconds, to come back when the connection breaks.
+    before = "retry: 1000\n"
     async with aclosing(events):
         async for event in events:
-            head = f"id: {event.id}\nevent: {event.type}\ndata: ".encode()
+            head = f"{before}id: {event.id}\nevent: {event.type}\ndata: ".encode()
             yield head + msgspec.json.encode(event.data) + b"\n\n"
+            before = ""
