@@ -8,19 +8,16 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import boto3
 import jiwer
-import pytest
 import redis
 import srt
 from playwright.sync_api import sync_playwright
 from whisper_normalizer.english import EnglishTextNormalizer
 
-from deploy.embedded.parts import free_port
 from deploy.environment import read_file
 from tests.conftest import ROOT, unavailable
 from tests.deploy.test_up import Up
@@ -38,29 +35,6 @@ def blocks(language: str) -> list[str]:
 def commands(block: str) -> list[str]:
     """The commands of a shell block; one goes on while its lines end with a backslash."""
     return re.sub(r"\\\n\s*", "", block).strip().splitlines()
-
-
-@pytest.fixture(scope="module")
-def page_port() -> int:
-    return free_port()
-
-
-@pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory, weights_dir: Path, page_port: int) -> Iterator[Up]:
-    """The stack on its default ports, for the README names them."""
-    folder = tmp_path_factory.mktemp("readme") / "data"
-    origin = f"http://127.0.0.1:{page_port}"
-    running = Up(folder, API_PORT="8000", CORS_ORIGINS=origin, MODEL_DIR=str(weights_dir), JANITOR_SECONDS="5")
-    running.wait_until_ready()
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Where the README's reader is: `talk.mp3` lies there."""
-    shutil.copy(ROOT / "deploy/sample/sample.mp3", tmp_path / "talk.mp3")
-    return tmp_path
 
 
 def shell(command: str, folder: Path, **environment: str) -> str:
@@ -92,7 +66,7 @@ def test_the_curl_commands_print_a_transcript_and_subtitles(up: Up, folder: Path
 
 
 def test_the_python_example_prints_the_text_and_saves_the_subtitles(up: Up, folder: Path) -> None:
-    (example,) = blocks("python")
+    example = next(block for block in blocks("python") if "transcribe-async" in block)
 
     done = subprocess.run([sys.executable, "-c", example], cwd=folder, capture_output=True, text=True, check=True)
 
