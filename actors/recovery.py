@@ -18,6 +18,7 @@ from dramatiq.brokers.redis import RedisBroker
 
 from actors import formats, messages
 from actors.beside import put_beside
+from actors.layout import layout_of
 from storage.errors import JobMissing, ObjectMissing, UploadMissing
 from storage.inbox import known_etag
 from storage.job import Job, JobStatus, Source, is_job_id
@@ -135,6 +136,9 @@ class Recovery:
             return job
         if note.source.type == "upload":
             return self._awaiting(job, note)
+        if note.source.type == "url":
+            # Not fetched, or not noted: who fetches finds what there is of it.
+            return msgspec.structs.replace(job, source=msgspec.structs.replace(note.source, size=0))
         raise Unrecoverable("its recording is not in the bucket")
 
     def _ended(self, job: Job) -> Job:
