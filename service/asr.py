@@ -22,7 +22,7 @@ from service.options import read_form
 from service.transcribe import UPLOAD_ERRORS, WAIT_ERRORS, completed, receive, stored, wait_final
 from service.uploads import FormShape
 from storage.job import Job
-from storage.transcript import Details, Segment, Transcript
+from storage.transcript import NO_DETAILS, Segment, Transcript
 
 Output = Literal["txt", "vtt", "srt", "tsv", "json"]
 
@@ -39,11 +39,6 @@ _WAV_HEADER = struct.pack(
 )
 #: What is listened to when the language is asked for.
 _MINUTE_BYTES = 60 * _SAMPLE_RATE * _SAMPLE_BYTES
-
-#: Of a transcript that was made by a worker of an earlier version.
-_UNKNOWN_DETAILS = Details(
-    tokens=[], avg_logprob=0.0, compression_ratio=1.0, no_speech_prob=0.0, temperature=0.0, seek=0
-)
 
 #: Longer than any client waits.
 _DAY_SECONDS = 86_400.0
@@ -190,7 +185,7 @@ def _answer(job_id: str, output: Output, backend: Backend) -> bytes:
 
 
 def _segment(segment: Segment) -> AsrSegment:
-    known = segment.details or _UNKNOWN_DETAILS
+    known = segment.details or NO_DETAILS
     words = segment.words
     return AsrSegment(
         id=segment.id + 1,

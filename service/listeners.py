@@ -23,7 +23,8 @@ class Listeners:
         self._most = most
         self._keep_alive_seconds = keep_alive_seconds
         self._open = 0
-        self._ended = False
+        #: The server stops.
+        self.ended = False
         #: What the streams wait for.
         self._waiting: set[asyncio.Future[bytes | None]] = set()
 
@@ -41,7 +42,7 @@ class Listeners:
 
     def end(self) -> None:
         """End every stream where it is. Its client asks again, with the id of the last event that it has seen."""
-        self._ended = True
+        self.ended = True
         for waiting in self._waiting:
             waiting.cancel()
 
@@ -49,7 +50,7 @@ class Listeners:
         self._open += 1
         following: asyncio.Future[bytes | None] | None = None
         try:
-            while not self._ended:
+            while not self.ended:
                 following = asyncio.ensure_future(_next(chunks))
                 self._waiting.add(following)
                 while not (await asyncio.wait({following}, timeout=self._keep_alive_seconds))[0]:

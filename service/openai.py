@@ -16,14 +16,23 @@ from litestar.concurrency import sync_to_thread
 from litestar.datastructures import State
 from litestar.params import Parameter
 
-from service import openai_answers
 from service.backend import Backend
 from service.errors import ApiError
 from service.events import event_stream, follow
-from service.openai_answers import Said, TextDelta, TextDone
+from service.openai_answers import Said, TextDelta, TextDone, Transcription, VerboseTranscription, plain, verbose
 from service.openai_errors import answer, openai_problems
 from service.openai_form import ALIAS, SHAPE, Task, Wanted, read_wanted, reader
-from service.transcribe import as_file, cancel_abandoned, client_gone, completed, receive, stored, wait_final
+from service.transcribe import (
+    UPLOAD_ERRORS,
+    WAIT_ERRORS,
+    as_file,
+    cancel_abandoned,
+    client_gone,
+    completed,
+    receive,
+    stored,
+    wait_final,
+)
 from storage.errors import StorageError
 from storage.models import MODELS, ModelInfo
 from storage.transcript import Segment, Transcript
@@ -32,10 +41,9 @@ log = structlog.get_logger()
 
 _ANY = ("unauthorized", "rate_limited", "queue_unavailable")
 _AUDIO = (
-    *_ANY,
-    *("invalid_body", "client_disconnected", "file_too_large", "unsupported_media_type", "invalid_parameter"),
-    *("file_missing", "audio_unreadable", "audio_too_long", "model_not_found", "upload_stalled", "job_not_found"),
-    *("job_cancelled", "too_many_uploads", "storage_unavailable", "model_unavailable", "worker_lost", "still_running"),
+    *UPLOAD_ERRORS,
+    *WAIT_ERRORS,
+    *("client_disconnected", "audio_too_long", "model_not_found", "still_running", "too_many_listeners"),
 )
 
 #: What a client that says how long it waits is left of it, so that the answer comes before it gives up and asks again.
@@ -156,27 +164,18 @@ def _patience_seconds(request: Request[Any, Any, State], backend: Backend) -> fl
 
 
 def _answer(job_id: str, backend: Backend, task: Task, wanted: Wanted) -> Response[Any]:
-    content: openai_answers.Transcription | openai_answers.VerboseTranscription
-    match wanted.format:
-        case "json":
-            content = openai_answers.plain(_said(job_id, backend), task)
-        case "verbose_json":
-            completed(job_id, backend)
-            transcript = msgspec.json.decode(stored(job_id, "json", backend), type=Transcript)
-            content = openai_answers.verbose(transcript, task, wanted)
-        case name:
-            completed(job_id, backend)
-            return as_file(job_id, name, backend)
+    completed(job_id, backend)
+    if wanted.format not in ("json", "verbose_json"):
+        return as_file(job_id, wanted.format, backend)
+    content: Transcription | VerboseTranscription
+    if wanted.format == "json":
+        content = plain(_said(job_id, backend), task)
+    else:
+        content = verbose(msgspec.json.decode(stored(job_id, "json", backend), type=Transcript), task, wanted)
     return Response(content, headers={"X-Job-Id": job_id})
 
 
 def _said(job_id: str, backend: Backend) -> Said:
-    """
-    Raises:
-        ApiError: the job did not complete.
-        JobMissing: it was deleted.
-    """
-    completed(job_id, backend)
     return msgspec.json.decode(stored(job_id, "json", backend), type=Said)
 
 
@@ -190,13 +189,15 @@ async def _stream(request: Request[Any, Any, State], backend: Backend, job_id: s
     try:
         await asyncio.wait({first, gone}, timeout=_STATUS_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         if gone.done():
-            _leave(request, backend, job_id, first, texts)
             raise ApiError("client_disconnected", "the connection was closed before the transcript", job_id=job_id)
+        if first.done():
+            first.result()  # A job that failed by now is answered with its own status.
+        stream = event_stream(backend, _events(request, backend, job_id, first, texts))
+    except BaseException:  # Also CancelledError: the server stops.
+        _leave(request, backend, job_id, first, texts)
+        raise
     finally:
         gone.cancel()
-    if first.done():
-        first.result()  # A job that failed by now is answered with its own status.
-    stream = event_stream(backend, _events(request, backend, job_id, first, texts))
     stream.headers["X-Job-Id"] = job_id
     return stream
 
@@ -251,6 +252,8 @@ def _leave(
         first.cancel()
         await asyncio.wait({first})
         await texts.aclose()
+        if backend.listeners.ended:
+            return  # The server stops, and the job goes on as any other does.
         try:
             await cancel_abandoned(request, backend, job_id)
         except StorageError as error:

@@ -9,12 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from actors.languages import LANGUAGES
 from service.openai_form import Task, Wanted
-from storage.transcript import Details, Segment, Transcript
-
-#: Of a segment that came from a worker which keeps none.
-_UNKNOWN = Details(
-    tokens=[], avg_logprob=0.0, compression_ratio=0.0, no_speech_prob=0.0, temperature=0.0, seek=0
-)  # fmt: skip
+from storage.transcript import NO_DETAILS, Segment, Transcript
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,7 +104,7 @@ def verbose(transcript: Transcript, task: Task, wanted: Wanted) -> VerboseTransc
 
 
 def _segment(segment: Segment) -> VerboseSegment:
-    details = segment.details or _UNKNOWN
+    details = segment.details or NO_DETAILS
     return VerboseSegment(
         id=segment.id,
         seek=details.seek,

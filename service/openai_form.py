@@ -19,7 +19,7 @@ Format = Literal["json", "text", "srt", "verbose_json", "vtt"]
 #: Samples of voices come as text of any length, and nobody is told apart by them here.
 SHAPE = FormShape(dropped=frozenset({"known_speaker_references", "known_speaker_references[]"}))
 
-_GRANULARITIES = ("segment", "word")
+GRANULARITIES = ("segment", "word")
 #: Formats of which a stream can say what they would.
 _STREAMED = ("json", "text")
 
@@ -77,8 +77,8 @@ def read_wanted(fields: Fields, task: Task) -> Wanted:
         why = "speakers are not told apart here" if format == "diarized_json" else f"{format[:100]!r} is none of them"
         raise invalid("response_format", why, get_args(Format))
     granularities = _every(fields, "timestamp_granularities")
-    if unknown := [name for name in granularities if name not in _GRANULARITIES]:
-        raise invalid("timestamp_granularities[]", f"{unknown[0][:100]!r} is none of them", _GRANULARITIES)
+    if unknown := [name for name in granularities if name not in GRANULARITIES]:
+        raise invalid("timestamp_granularities[]", f"{unknown[0][:100]!r} is none of them", GRANULARITIES)
     stream = _flag(given.get("stream", ""), "stream") and task == "transcribe"
     if stream and format not in _STREAMED:
         raise invalid("stream", f"only {' and '.join(_STREAMED)} can be streamed, not {format}", ["false"])

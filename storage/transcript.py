@@ -31,6 +31,10 @@ class Details(msgspec.Struct, frozen=True):
     seek: int
 
 
+#: Of a segment that an earlier version has left, where something has to be told.
+NO_DETAILS = Details(tokens=[], avg_logprob=0.0, compression_ratio=1.0, no_speech_prob=0.0, temperature=0.0, seek=0)
+
+
 class Segment(msgspec.Struct, frozen=True, omit_defaults=True):
     #: Counts from 0 in the order of time.
     id: int
