@@ -144,13 +144,13 @@ class InboxIndex:
             self._redis.zadd("bs:inbox:known", dict.fromkeys(job_ids, time.time()))
 
 
-def sweep_marks(index: InboxIndex, objects: ObjectStore) -> int:
+def sweep_marks(index: InboxIndex, objects: ObjectStore, older_than_seconds: float = _FRESH_SECONDS) -> int:
     """Remove the marks of versions that are gone or replaced: they cannot come again. Returns how many there were."""
     removed = 0
     for item in objects.list("ingested/"):
         job_id = item.key.removeprefix("ingested/").removesuffix(".json")
         # What a look has seen lately is there. Of the others the bucket is asked, for the index may be lost.
-        if not is_job_id(job_id) or item.modified > time.time() - _FRESH_SECONDS or index.known([job_id]):
+        if not is_job_id(job_id) or item.modified > time.time() - older_than_seconds or index.known([job_id]):
             continue
         try:
             noted = msgspec.json.decode(objects.get(item.key), type=Mark)
