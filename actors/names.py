@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from email.message import Message
+from email.utils import collapse_rfc2231_value
 from urllib.parse import unquote
 
 from actors.guard import parse
@@ -31,7 +32,10 @@ def disposition_name(header: str) -> str:
     """The file name in a Content-Disposition (RFC 6266); empty where there is none."""
     message = Message()
     message["Content-Disposition"] = header
-    name = message.get_filename() or ""
+    given = [value for name, value in message.get_params([], "Content-Disposition") if name.lower() == "filename"]
+    # `filename*`, which comes as a tuple, has the letters that `filename` cannot have.
+    given.sort(key=lambda value: not isinstance(value, tuple))
+    name = collapse_rfc2231_value(given[0]) if given else ""
     return display_name(name) if name.strip() else ""
 
 

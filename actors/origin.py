@@ -238,7 +238,8 @@ def _named(watch: _Watch) -> Iterator[None]:
 
 
 def _unconnected(error: httpcore.ConnectError, host: str) -> OriginError | UrlUnreachable:
-    cause = error.__cause__
+    # httpcore's pool takes the cause off what it raises; where it came from stays.
+    cause = error.__cause__ or error.__context__
     if isinstance(cause, ssl.SSLCertVerificationError):
         return OriginUntrusted(f"the certificate of {host} is not valid: {cause.verify_message}")
     if isinstance(cause, ssl.SSLError):
