@@ -156,7 +156,7 @@ async def receive(
 
 async def wait_final(request: Request[Any, Any, State], backend: Backend, job_id: str, seconds: float) -> bool:
     """True: the job is final. False: the time is over. A client that goes away cancels its job; no thread is held."""
-    final = asyncio.ensure_future(_final(backend, job_id, seconds))
+    final = asyncio.ensure_future(backend.events.wait_final(job_id, seconds))
     gone = asyncio.ensure_future(client_gone(request))
     try:
         await asyncio.wait({final, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -178,17 +178,6 @@ async def cancel_abandoned(request: Request[Any, Any, State], backend: Backend, 
     except JobConflict:
         return  # It became final just now.
     log.info("client went away, job cancelled", job_id=job_id)
-
-
-async def _final(backend: Backend, job_id: str, seconds: float) -> bool:
-    ends = time.monotonic() + seconds
-    while (left := ends - time.monotonic()) > 0:
-        try:
-            return await backend.events.wait_final(job_id, left)
-        except QueueUnavailable:
-            # The job is safe and goes on when Redis is back; so does the waiting. There is nothing to be told by.
-            await asyncio.sleep(1)
-    return False
 
 
 async def client_gone(request: Request[Any, Any, State]) -> None:

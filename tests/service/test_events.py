@@ -1,21 +1,35 @@
 """Live events through a real server: complete and in order for whoever comes, whenever, and however often it drops."""
 
 import json
+import socket
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
 import numpy as np
+import psutil
 import pytest
 from httpx_sse import ServerSentEvent, connect_sse
+from playwright.sync_api import Browser
 
+from storage.job import Job
+from storage.job_store import JobStore
 from storage.keys import result_key
 from storage.object_store import ObjectStore
+from storage.settings import StorageSettings
+from storage.transcript import Segment
 from tests.conftest import Sample
-from tests.recordings import joined, samples_of, wav
+from tests.processes import new_worker
+from tests.recordings import joined, wav
 from tests.service.apis import Api
+from tests.service.conftest import StartApi
+from tests.stack import Parts
+from tests.storage.test_job_store import stored, wait_until
 
 FINAL = ("completed", "failed", "cancelled")
 
@@ -73,13 +87,13 @@ def transcript(api: Api, job_id: str) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def talk(speech: dict[str, list[Sample]]) -> bytes:
     """Of several chunks."""
-    return wav(joined(speech["en"], seconds=150, gap_seconds=4.0))
+    return wav(joined(speech["en"], seconds=110, gap_seconds=4.0))
 
 
 @pytest.fixture(scope="session")
 def call(speech: dict[str, list[Sample]]) -> bytes:
     """Of two channels, in turns, and several chunks each."""
-    said = joined(speech["en"], seconds=150, gap_seconds=4.0)
+    said = joined(speech["en"], seconds=110, gap_seconds=4.0)
     turns = (np.arange(len(said)) // (20 * 16_000)) % 2
     return wav(np.stack([np.where(turns == channel, said, np.float32(0)) for channel in (0, 1)]))
 
@@ -110,10 +124,254 @@ def test_every_segment_comes_once_and_in_order_wherever_the_connection_breaks(
     whole = heard(api, job_id)
 
     wanted = transcript(api, job_id)["segments"]
-    assert len(wanted) > 10
+    assert len(wanted) > 5
+    names = [event.event for event in broken]
+    assert names.index("segment") < len(names) - 1 - names[::-1].index("progress"), "the text came at the end only"
     assert segments(broken) == segments(whole) == wanted
     assert others(broken) == others(whole)
-    for cut in [*broken[:-1], *whole[:-1]]:
+    for cut in {event.id: event for event in [*broken[:-1], *whole[:-1]]}.values():
         rest = heard(api, job_id, cut.id)
         assert segments(rest) == wanted[int(cut.id.partition("/")[2]) :]
         assert rest[-1].event == "completed"
+
+
+def test_a_worker_that_is_killed_leaves_no_segment_out_and_none_twice(
+    parts: Parts,
+    store_settings: StorageSettings,
+    weights_dir: Path,
+    start_api: StartApi,
+    tmp_path: Path,
+    speech: dict[str, list[Sample]],
+) -> None:
+    redis = parts.start_redis()
+    settings = msgspec.structs.replace(
+        store_settings, redis_url=redis.url, default_model="tiny.en", model_dir=str(weights_dir)
+    )
+    api = start_api(settings)
+    # One word at a time, so that there is a time to kill it in; and no chunks, whose results would be kept.
+    slow = {"ENGINE": "sequential", "LEASE_SECONDS": "3", "JANITOR_SECONDS": "1", "HEARTBEAT_SECONDS": "3"}
+    first, second = (new_worker(tmp_path / name, settings, **slow) for name in ("first", "second"))
+    first.start()
+    job_id = submit(api, wav(joined(speech["en"], seconds=35, gap_seconds=4.0)))
+
+    found: list[ServerSentEvent] = []
+    with listening(api, job_id) as events:
+        while not segments(found):
+            found.append(next(events))
+        first.kill()
+        second.start()
+        found += list(events)
+    second.stop()
+
+    assert [event.event for event in found].count("status") >= 3, "the second worker was not needed"
+    assert [event.event for event in found[-1:]] == ["completed"]
+    assert segments(found) == transcript(api, job_id)["segments"]
+    assert segments(heard(api, job_id)) == segments(found)
+
+
+# What follows needs no worker: the jobs stay pending, and the tests say what happens to them.
+
+
+@pytest.fixture
+def quiet_jobs(quiet_settings: StorageSettings) -> JobStore:
+    return JobStore.connect(quiet_settings)
+
+
+def cancelled_soon(jobs: JobStore, job: Job) -> None:
+    threading.Timer(0.3, lambda: jobs.cancel(job.job_id)).start()
+
+
+def test_the_last_event_ends_the_stream_and_there_is_nothing_to_come_back_for(
+    quiet_api: Api, quiet_jobs: JobStore
+) -> None:
+    job = stored(quiet_jobs, owner="")
+    cancelled_soon(quiet_jobs, job)
+
+    events = heard(quiet_api, job.job_id)
+    again = quiet_api.client.get(f"/api/v1/jobs/{job.job_id}/events", headers={"Last-Event-ID": events[-1].id})
+
+    assert [event.event for event in events] == ["status", "cancelled"]
+    assert (again.status_code, again.content) == (204, b"")
+
+
+def test_whoever_listens_hears_that_the_job_is_deleted(quiet_api: Api, quiet_jobs: JobStore) -> None:
+    job = stored(quiet_jobs, owner="")
+    deleting = threading.Timer(0.3, lambda: quiet_api.client.delete(f"/api/v1/jobs/{job.job_id}"))
+    deleting.start()
+
+    events = heard(quiet_api, job.job_id)
+    deleting.join()
+
+    assert events[-1].event == "cancelled"
+    assert json.loads(events[-1].data)["status"] == "cancelled"
+    assert quiet_api.client.get(f"/api/v1/jobs/{job.job_id}/events").json()["code"] == "job_not_found"
+
+
+def test_a_job_of_another_key_has_no_events_and_a_made_up_id_is_refused(quiet_api: Api, quiet_jobs: JobStore) -> None:
+    own, foreign = stored(quiet_jobs, owner=""), stored(quiet_jobs, owner="somebody else")
+
+    answers = [
+        quiet_api.client.get(f"/api/v1/jobs/{job_id}/events", headers={"Last-Event-ID": last})
+        for job_id, last in ((foreign.job_id, ""), (own.job_id, "7"), (own.job_id, "1-1/x"), (own.job_id, "9" * 99))
+    ]
+
+    assert [answer.json()["code"] for answer in answers] == ["job_not_found", *3 * ["invalid_parameter"]]
+    assert answers[1].json()["field"] == "Last-Event-ID"
+
+
+@pytest.fixture(scope="module")
+def small_api(start_api: StartApi, quiet_settings: StorageSettings, quiet_api: Api) -> Api:
+    """For one listener, with signs of life every second, and open to pages of the other server."""
+    return start_api(quiet_settings, KEEP_ALIVE_SECONDS="1", MAX_LISTENERS="1", CORS_ORIGINS=quiet_api.url)
+
+
+def test_a_silent_stream_says_that_it_lives_and_one_too_many_is_refused(small_api: Api, quiet_jobs: JobStore) -> None:
+    api, job = small_api, stored(quiet_jobs, owner="")
+    path = f"/api/v1/jobs/{job.job_id}/events"
+
+    with httpx.stream("GET", api.url + path, timeout=10) as answer:
+        lines = answer.iter_lines()
+        while not next(lines).startswith(":"):
+            pass
+        refused = api.client.get(path)
+    wait_until(lambda: not _is_refused(api, path))
+
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.headers["cache-control"].startswith("no-store")
+    assert (refused.status_code, refused.json()["code"]) == (503, "too_many_listeners")
+    assert "retry-after" in refused.headers
+
+
+def _is_refused(api: Api, path: str) -> bool:
+    with httpx.stream("GET", api.url + path) as answer:
+        return answer.status_code == 503
+
+
+def test_a_stream_goes_on_when_redis_comes_back(
+    start_api: StartApi, parts: Parts, store_settings: StorageSettings
+) -> None:
+    redis = parts.start_redis()
+    settings = msgspec.structs.replace(store_settings, redis_url=redis.url)
+    api, jobs = start_api(settings), JobStore.connect(settings)
+    job = stored(jobs, owner="")
+
+    with listening(api, job.job_id) as events:
+        first = next(events)
+        redis.running.kill()
+        redis.running.start()
+        jobs.cancel(job.job_id)
+        rest = list(events)
+
+    assert (first.event, [event.event for event in rest]) == ("status", ["cancelled"])
+    assert rest[0].id != first.id
+
+
+def test_open_streams_do_not_hold_up_a_server_that_is_to_stop(
+    start_api: StartApi, quiet_settings: StorageSettings, quiet_jobs: JobStore
+) -> None:
+    api = start_api(quiet_settings)
+    job = stored(quiet_jobs, owner="")
+
+    with listening(api, job.job_id) as events:
+        first = next(events)
+        began = time.monotonic()
+        api.running.stop()
+        seconds = time.monotonic() - began
+        rest = list(events)
+
+    assert (first.event, rest) == ("status", [])
+    assert seconds < 3
+
+
+def test_many_listeners_cost_no_thread_each(quiet_api: Api, quiet_jobs: JobStore) -> None:
+    jobs = [stored(quiet_jobs, owner="") for _ in range(10)]
+    process = psutil.Process(quiet_api.running.pid)
+    opened = [_listener(quiet_api, jobs[number % 10].job_id) for number in range(200)]
+    told = [_until(listener, b"event: status") for listener in opened]
+    threads = process.num_threads()
+
+    for job in jobs:
+        quiet_jobs.cancel(job.job_id)
+    endings = [_until(listener, b"event: cancelled") for listener in opened]
+
+    assert all(told)
+    assert all(endings)
+    assert threads < 60, "32 are for requests"
+    for listener in opened:
+        listener.close()
+
+
+def test_a_slow_listener_costs_no_memory_and_misses_nothing(quiet_api: Api, quiet_jobs: JobStore) -> None:
+    job = stored(quiet_jobs, owner="")
+    claim = quiet_jobs.claim(job.job_id, "w", lease_seconds=600, max_attempts=3)
+    process = psutil.Process(quiet_api.running.pid)
+    slow = [_listener(quiet_api, job.job_id) for _ in range(30)]
+    for listener in slow:
+        assert _until(listener, b"event: status")
+    before = process.memory_info().rss
+
+    for number in range(0, 1000, 100):
+        said = [Segment(id, id, id + 1.0, "long " * 800, 0.5) for id in range(number, number + 100)]
+        quiet_jobs.tell(claim, number, said, "en", 1.0)
+    quick: list[int] = []
+    with listening(quiet_api, job.job_id) as events:
+        while len(quick) < 1000:
+            event = next(events)
+            quick += [json.loads(event.data)["id"]] if event.event == "segment" else []
+    grown = process.memory_info().rss - before
+    quiet_jobs.cancel(job.job_id)
+
+    assert quick == list(range(1000))
+    assert grown < 50 * 2**20, "4 MB were held for each of the slow ones"
+    for listener in slow:
+        assert _until(listener, b"event: cancelled")
+        listener.close()
+
+
+def _listener(api: Api, job_id: str) -> socket.socket:
+    """A connection that asks for a job's events, and whose answer waits to be read."""
+    address = httpx.URL(api.url)
+    opened = socket.create_connection((address.host, address.port), timeout=30)
+    opened.sendall(f"GET /api/v1/jobs/{job_id}/events HTTP/1.1\r\nHost: {address.host}\r\n\r\n".encode())
+    return opened
+
+
+def _until(listener: socket.socket, wanted: bytes) -> bool:
+    """Read on until something comes; False: the answer ended before."""
+    end = b""
+    while wanted not in end:
+        block = listener.recv(2**20)
+        if not block:
+            return False
+        end = end[-len(wanted) :] + block
+    return True
+
+
+LISTEN = """
+([url, names]) => new Promise((resolve, reject) => {
+  const found = [];
+  const source = new EventSource(url);
+  source.onerror = () => source.readyState === EventSource.CLOSED && reject(new Error("it was refused"));
+  for (const name of names) source.addEventListener(name, event => {
+    found.push([event.type, event.lastEventId]);
+    if (name === "cancelled") { source.close(); resolve(found); }
+  });
+})
+"""
+
+
+def test_a_page_of_an_allowed_origin_listens_with_event_source(
+    small_api: Api, quiet_api: Api, quiet_jobs: JobStore, browser: Browser
+) -> None:
+    job = stored(quiet_jobs, owner="")
+    url = f"{small_api.url}/api/v1/jobs/{job.job_id}/events"
+    page = browser.new_page()
+    # The page is another server's: its port makes it another origin.
+    page.goto(f"{quiet_api.url}/health/live")
+    cancelled_soon(quiet_jobs, job)
+
+    found = page.evaluate(LISTEN, [url, ["status", "cancelled"]])
+
+    assert [name for name, _ in found] == ["status", "cancelled"]
+    assert found[1][1].endswith("/0")
+    page.close()

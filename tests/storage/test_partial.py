@@ -7,7 +7,7 @@ from storage.chunk_store import Chunk, ChunkStore
 from storage.job import Options
 from storage.job_store import JobStore
 from storage.object_store import ObjectStore
-from storage.partial import partial_segments
+from storage.partial import Growing, partial_segments
 from storage.settings import StorageSettings
 from storage.transcript import Segment
 from tests.storage.test_job_store import stored
@@ -37,6 +37,28 @@ def test_with_separate_channels_the_text_goes_as_far_as_every_channel_is_done(
 
     assert seen[:2] == [[], []]
     assert seen[2] == [" 0 at 0.0", " 1 at 0.0", " 0 at 50.0", " 0 at 60.0", " 1 at 80.0"]
+
+
+def test_a_channel_that_nobody_has_heard_of_yet_holds_the_text_up_until_the_recording_is_cut(
+    chunks: ChunkStore, job_store: JobStore, object_store: ObjectStore
+) -> None:
+    job = stored(job_store)
+    claim = job_store.claim(job.job_id, "cutter", lease_seconds=60, max_attempts=3)
+    growing = Growing(job.job_id, job_store, chunks, object_store)
+    seen = []
+
+    chunks.announce(job.job_id, claim.token, LEFT, parallel=3, channels="2")
+    for step in (LEFT, "the recording is cut"):
+        if isinstance(step, Chunk):
+            said = [Segment(n, at, at + 5, f" at {at}", 0.9) for n, at in enumerate(moments(step))]
+            store_result(job.job_id, ChunkResult(step, Options(model="base"), said), object_store)
+            chunks.finish(chunks.claim(job.job_id, step.number, 60, 3), parallel=3)
+        else:
+            chunks.finish_cut(job.job_id, claim.token)
+        growing.read()
+        seen.append([(segment.id, segment.text) for segment in growing.segments])
+
+    assert seen == [[], [(0, " at 0.0"), (1, " at 50.0")]]
 
 
 def moments(chunk: Chunk) -> tuple[float, float]:
