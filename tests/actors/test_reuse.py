@@ -34,11 +34,11 @@ class House:
         self.jobs = JobStore.connect(self.settings)
         self.earlier = EarlierResults(self.jobs, self.objects, self.settings)
 
-    def made(self, content: bytes, digest: str | None = None, **fields: object) -> Job:
+    def made(self, content: bytes, **fields: object) -> Job:
         """A job that waits for a worker."""
         job = a_job(**fields)  # type: ignore[arg-type]
         self.objects.put(job.source.key, content, "audio/wav")
-        source = msgspec.structs.replace(job.source, type="upload", size=len(content), digest=digest)
+        source = msgspec.structs.replace(job.source, type="upload", size=len(content))
         job = self.earlier.identified(msgspec.structs.replace(job, source=source))
         self.jobs.create(job)
         return job

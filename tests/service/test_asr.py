@@ -37,7 +37,7 @@ def ask(api: Api, path: str, content: bytes, name: str = "a talk.wav", **paramet
 
 def raw(samples: np.ndarray) -> bytes:
     """As `ffmpeg -f s16le -acodec pcm_s16le -ac 1 -ar 16000` writes it."""
-    return (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
+    return bytes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
 
 
 def assert_says(heard: str, said: str) -> None:
