@@ -1,5 +1,6 @@
 """The Python client against the real server, store and worker."""
 
+import http.server
 import io
 import os
 import subprocess
@@ -173,6 +174,44 @@ def test_who_waits_for_a_cancelled_job_is_told(quiet_client: Client) -> None:
 
     with pytest.raises(JobCancelled):
         quiet_client.wait(job.job_id, timeout_seconds=30)
+
+
+def test_a_story_goes_on_where_its_connection_broke(quiet_api: Api, tmp_path: Path) -> None:
+    with gate_to(quiet_api.url) as gate, Client(gate.url, state_folder=tmp_path) as client:
+        job = client.submit(b"sound")
+        told = []
+        for event in client.events(job.job_id, timeout_seconds=60):
+            told.append(event.type if event.status is None else str(event.status))
+            if told[-1] == "pending":
+                gate.cut()
+                quiet_api.client.post(f"/api/v1/jobs/{job.job_id}/cancel")
+
+    assert [one for one in told if one != "awaiting_upload"] == ["pending", "cancelled"]
+
+
+def test_a_server_without_live_events_is_asked_now_and_then(api: Api, client: Client, talk: Sample) -> None:
+    class WithoutEvents(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer = api.client.get("/nowhere" if self.path.endswith("/events") else self.path)
+            self.send_response(answer.status_code)
+            self.send_header("Content-Length", str(len(answer.content)))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    events: list[Event] = []
+    job_id = client.submit(talk.path).job_id
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), WithoutEvents) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        older = Client(f"http://127.0.0.1:{server.server_port}")
+        job = older.wait(job_id, on_event=events.append)
+        server.shutdown()
+
+    assert job.result is not None
+    assert [event.segment for event in events if event.segment] == job.result.segments
+    assert (events[-1].type, events[-1].id) == ("completed", "")
 
 
 def test_jobs_are_listed_newest_first_over_pages(quiet_client: Client) -> None:
