@@ -9,6 +9,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -97,6 +98,7 @@ class _Rules(msgspec.Struct, frozen=True):
     needed: list[int]
 
     @classmethod
+    @lru_cache(maxsize=64)
     def of(cls, layout: Layout) -> "_Rules":
         speed, most = layout.max_characters_per_second, round(layout.max_cue_seconds * 1000)
         least = round(layout.min_cue_seconds * 1000)
@@ -114,7 +116,7 @@ class _Rules(msgspec.Struct, frozen=True):
             most=most,
             gap=round(layout.min_gap_seconds * 1000),
             prices=[short[width] + _FULL * (width / full) ** 2 if join else 0.0 for width in widths],
-            needed=[max(least, math.ceil(width * pace)) for width in widths],
+            needed=[max(least, math.ceil(width * pace), 1) for width in widths],
         )
 
 

@@ -163,18 +163,25 @@ def _columns(letter: str) -> int:
 
 def chopped(piece: str, width: int) -> list[str]:
     """A piece that is wider than a line, in parts of at most `width` columns, or a single character if that is wider.
-    A mark stays with its character."""
-    space = piece.startswith(" ")
+    A mark stays with its character; what a no-break space held together is parted there first."""
+    parts: list[str] = []
+    for word in piece.split():
+        first, *others = _chopped_word(word, width)
+        parts += [" " + first if parts or piece[0] == " " else first, *others]
+    return parts
+
+
+def _chopped_word(word: str, width: int) -> list[str]:
     parts = [""]
     used = 0
-    for letter in piece.lstrip(" "):
+    for letter in word:
         taken = _columns(letter)
-        if used + taken > width and taken and parts[-1] and not parts[-1].endswith("\u200d"):
+        if taken and used + taken > width and parts[-1] and not parts[-1].endswith("\u200d"):
             parts.append("")
             used = 0
         parts[-1] += letter
         used += taken
-    return [" " + parts[0] if space else parts[0], *parts[1:]]
+    return parts
 
 
 class Traits(NamedTuple):

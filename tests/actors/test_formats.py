@@ -11,25 +11,18 @@ import webvtt
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from actors.formats import FORMATS, Layout, cues, render
+from actors.formats import FORMATS, render
+from actors.layout import PLAIN, Layout, lay_out
 from storage.transcript import Segment, Transcript, Word
+from tests.actors.subtitles import read_srt, read_vtt, said, transcript
 
 
-def transcript(*segments: Segment) -> Transcript:
-    text = "".join(segment.text for segment in segments).strip()
-    return Transcript(text, "en", 0.98, 7200.0, 1.5, list(segments))
+def as_srt(source: Transcript, layout: Layout = PLAIN) -> list[srt.Subtitle]:
+    return list(srt.parse(render(source, "srt", layout).decode(), ignore_errors=False))
 
 
-def said(text: str, start: float = 1.0, end: float = 3.0, words: list[Word] | None = None) -> Segment:
-    return Segment(0, start, end, text, 0.9, words)
-
-
-def as_srt(source: Transcript, width: int | None = None, count: int | None = None) -> list[srt.Subtitle]:
-    return list(srt.parse(render(source, "srt", width, count).decode(), ignore_errors=False))
-
-
-def as_vtt(source: Transcript, width: int | None = None, count: int | None = None) -> list[webvtt.Caption]:
-    return webvtt.from_buffer(io.BytesIO(render(source, "vtt", width, count)), format="vtt").captions
+def as_vtt(source: Transcript, layout: Layout = PLAIN) -> list[webvtt.Caption]:
+    return webvtt.from_buffer(io.BytesIO(render(source, "vtt", layout)), format="vtt").captions
 
 
 def test_each_format_has_its_media_type_and_extension() -> None:
@@ -160,56 +153,33 @@ def test_json_reads_back_as_the_same_transcript() -> None:
     assert msgspec.json.decode(render(original, "json"), type=Transcript) == original
 
 
-def test_lines_are_wrapped_between_words() -> None:
-    [cue] = as_srt(transcript(said("The quick brown fox jumps over the lazy dog")), width=16)
+def test_vtt_names_what_would_not_be_seen() -> None:
+    hidden = transcript(said("a\u00a0b \u200fא\u200e"))
 
-    assert cue.content.splitlines() == ["The quick brown", "fox jumps over", "the lazy dog"]
-
-
-def test_only_a_word_longer_than_the_line_is_broken() -> None:
-    [cue] = as_srt(transcript(said("a Donaudampfschiff b")), width=8)
-
-    assert cue.content.splitlines() == ["a", "Donaudam", "pfschiff", "b"]
+    assert render(hidden, "vtt").decode().splitlines()[-1] == "a&nbsp;b &rlm;א&lrm;"
+    assert read_vtt(render(hidden, "vtt").decode())[0].lines == ["a\u00a0b \u200fא\u200e"]
 
 
-def test_a_language_without_spaces_is_wrapped_too() -> None:
-    [cue] = as_srt(transcript(said("いろはにほへと散りぬるを")), width=5)
+def test_vtt_says_which_channel_speaks() -> None:
+    call = transcript(said("Hello?", 0, 1, channel=0), said("Who is <there>?", 2, 3, channel=1))
 
-    assert cue.content.splitlines() == ["いろはにほ", "へと散りぬ", "るを"]
+    captions = as_vtt(call)
 
-
-def test_a_broken_word_keeps_marks_with_their_letters() -> None:
-    [cue] = as_srt(transcript(said("नमस्तेदुनिया")), width=5)
-
-    assert not any(line[0] in "ाि्ेु" for line in cue.content.splitlines())
-
-
-def test_too_many_lines_become_several_cues_in_proportion_to_their_letters() -> None:
-    parts = as_srt(transcript(said("aaaa bbbb cccc dddd", 10.0, 18.0)), width=4, count=2)
-
-    assert [(cue.content, cue.start.total_seconds(), cue.end.total_seconds()) for cue in parts] == [
-        ("aaaa\nbbbb", 10.0, 14.0),
-        ("cccc\ndddd", 14.0, 18.0),
+    assert [(caption.voice, html.unescape(caption.text)) for caption in captions] == [
+        ("Channel 1", "Hello?"),
+        ("Channel 2", "Who is <there>?"),
     ]
+    assert [cue.voice for cue in read_vtt(render(call, "vtt").decode())] == ["Channel 1", "Channel 2"]
+    assert [cue.content for cue in as_srt(call)] == ["Hello?", "Who is <there>?"]
 
 
-def test_cues_are_cut_at_the_times_of_their_words_where_these_are_known() -> None:
-    words = [
-        Word(" aaaa", 10.1, 11, 1),
-        Word(" bbbb", 11, 11.5, 1),
-        Word(" cccc", 16.5, 17, 1),
-        Word(" dddd", 17, 17.9, 1),
-    ]
+def test_only_subtitles_are_laid_out() -> None:
+    long = transcript(said(" The quick brown fox jumps over the lazy dog, and the dog does not mind it at all."))
+    narrow = Layout(max_line_width=12, max_line_count=1)
 
-    parts = as_srt(transcript(said(" aaaa bbbb cccc dddd", 10.0, 18.0, words)), width=4, count=2)
+    changed = {name for name in FORMATS if render(long, name, narrow) != render(long, name)}
 
-    assert [(cue.start.total_seconds(), cue.end.total_seconds()) for cue in parts] == [(10.0, 11.5), (16.5, 18.0)]
-
-
-def test_a_line_count_alone_changes_nothing() -> None:
-    one = transcript(said("The quick brown fox jumps over the lazy dog"))
-
-    assert render(one, "srt", None, 1) == render(one, "srt")
+    assert changed == {"srt", "vtt"} == {name for name, kind in FORMATS.items() if kind.laid_out}
 
 
 #: A busy machine is slow at making the first texts; that is no fault of the formats.
@@ -237,55 +207,44 @@ def transcripts(draw: st.DrawFn) -> Transcript:
         words = [Word(f" {word}", *span, 0.5) for word, span in zip(spoken, itertools.pairwise(cuts), strict=True)]
         text = "".join(word.word for word in words)
         segments.append(Segment(number, start, end, text, 0.5, words if draw(st.booleans()) else None))
-    return transcript(*segments)
+    return transcript(*segments, language=draw(st.sampled_from(["en", "ja", "ar", "fi"])))
 
 
-layouts = st.builds(Layout, st.none() | st.integers(1, 40), st.none() | st.integers(1, 3))
+layouts = st.builds(
+    Layout,
+    max_line_width=st.integers(0, 40),
+    max_line_count=st.integers(0, 3),
+    max_characters_per_second=st.sampled_from([0.0, 12.5, 20.0]),
+    min_cue_seconds=st.sampled_from([0.0, 0.833]),
+    max_cue_seconds=st.sampled_from([0.0, 0.5, 7.0]),
+    min_gap_seconds=st.sampled_from([0.0, 0.083]),
+)
 
 
 @patient
 @given(transcripts(), layouts)
 def test_any_text_and_times_make_an_srt_that_reads_back_as_its_cues(source: Transcript, layout: Layout) -> None:
-    expected = list(cues(source, layout))
+    expected = lay_out(source, layout)
 
-    parsed = as_srt(source, layout.max_line_width, layout.max_line_count)
+    parsed, strict = as_srt(source, layout), read_srt(render(source, "srt", layout).decode())
 
     assert [cue.index for cue in parsed] == list(range(1, len(expected) + 1))
     assert [len(cue.content.split("\n")) for cue in parsed] == [len(cue.lines) for cue in expected]
     stamps = [(round(cue.start.total_seconds() * 1000), round(cue.end.total_seconds() * 1000)) for cue in parsed]
-    assert stamps == [(cue.start, cue.end) for cue in expected]
+    assert stamps == [(cue.start, cue.end) for cue in expected] == [(cue.start, cue.end) for cue in strict]
+    assert [len(cue.lines) for cue in strict] == [len(cue.lines) for cue in expected]
 
 
 @patient
 @given(transcripts(), layouts)
 def test_any_text_and_times_make_a_vtt_that_reads_back_as_its_cues(source: Transcript, layout: Layout) -> None:
-    expected = list(cues(source, layout))
+    expected = lay_out(source, layout)
 
-    parsed = as_vtt(source, layout.max_line_width, layout.max_line_count)
+    parsed, strict = as_vtt(source, layout), read_vtt(render(source, "vtt", layout).decode())
 
+    assert [cue.lines for cue in strict] == [cue.lines for cue in expected]
+    assert [(cue.start, cue.end) for cue in strict] == [(cue.start, cue.end) for cue in expected]
     assert [[html.unescape(line) for line in cue.lines] for cue in parsed] == [cue.lines for cue in expected]
-
-
-@patient
-@given(transcripts(), layouts)
-def test_cues_are_in_order_last_a_millisecond_and_fit_their_lines(source: Transcript, layout: Layout) -> None:
-    made = list(cues(source, layout))
-
-    assert all(cue.start < cue.end for cue in made)
-    assert all(before.end <= after.start for before, after in itertools.pairwise(made))
-    assert all(line.strip() for cue in made for line in cue.lines)
-    if layout.max_line_width:
-        assert all(len(line) <= layout.max_line_width for cue in made for line in cue.lines)
-        assert all(len(cue.lines) <= (layout.max_line_count or len(cue.lines)) for cue in made)
-
-
-@patient
-@given(transcripts(), st.integers(1, 40), st.integers(1, 3))
-def test_no_letter_is_lost_by_wrapping_and_cutting(source: Transcript, width: int, count: int) -> None:
-    def letters(layout: Layout) -> str:
-        return "".join("".join(cue.lines) for cue in cues(source, layout)).replace(" ", "")
-
-    assert letters(Layout(width, count)) == letters(Layout())
 
 
 @patient
