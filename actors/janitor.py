@@ -4,9 +4,11 @@ Leases that ran out, messages that are gone, uploads never started, multipart up
 enough, objects that no record names. Every step may be broken off and done again.
 """
 
+import math
 import time
 from itertools import groupby
 
+import msgspec
 import structlog
 from dramatiq.brokers.redis import RedisBroker
 
@@ -17,7 +19,7 @@ from storage.errors import JobConflict, JobMissing, ObjectMissing, QueueUnavaila
 from storage.job import Job, JobStatus, Priority, created_at
 from storage.job_store import JobStore
 from storage.keys import end_key, job_key
-from storage.notes import note_end
+from storage.notes import JobNote, note_end
 from storage.object_store import ObjectStore
 from storage.removal import JOB_PREFIXES, remove_job, remove_objects, sweep_ended
 from storage.settings import StorageSettings
@@ -195,12 +197,22 @@ class Janitor:
             age = time.time() - created_at(job_id)
         except ValueError:
             return False  # Not a job's folder: somebody else's objects.
+        kept = self._settings.retention_seconds
+        if kept and age > kept + self._settings.upload_expires_seconds:
+            # The id of an inbox's job is as old as its object, which may have lain there for long.
+            return self._noted_age(job_id) > kept + self._settings.upload_expires_seconds
         if age < self._settings.upload_expires_seconds:
             return False
         try:
-            noted = self._objects.head(job_key(job_id)).modified
+            self._objects.head(job_key(job_id))
         except ObjectMissing:
             return True
-        # The id of an inbox's job is as old as its object, which may have lain there for long.
-        kept = self._settings.retention_seconds
-        return kept > 0 and time.time() - noted > kept + self._settings.upload_expires_seconds
+        return False
+
+    def _noted_age(self, job_id: str) -> float:
+        """Seconds since the job was accepted; without a note of it that can be read: for ever."""
+        try:
+            note = msgspec.json.decode(self._objects.get(job_key(job_id)), type=JobNote)
+        except (ObjectMissing, msgspec.DecodeError):
+            return math.inf
+        return time.time() - note.created_at

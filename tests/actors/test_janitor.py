@@ -15,6 +15,7 @@ from storage.errors import JobMissing
 from storage.job import JobStatus, Options, Upload, new_job_id
 from storage.job_store import JobStore
 from storage.keys import chunk_key, job_key, result_key, source_key
+from storage.notes import note_job
 from storage.object_store import ObjectStore
 from storage.outbox import Outbox
 from storage.settings import StorageSettings
@@ -217,6 +218,16 @@ def test_orphans_go_and_whatever_could_be_recovered_stays(house: House) -> None:
     assert house.keys(recoverable) == {"media", "job.json", "transcript.json"}
     assert house.keys(cancelled.job_id) == {"media", "job.json", "end.json"}
     assert house.keys(completed.job_id) == {"media", "job.json", "transcript.json"}
+
+
+def test_a_job_of_the_inbox_that_can_be_recovered_stays_however_old_its_object_is(house: House) -> None:
+    old = new_job_id(time.time() - 30 * DAY)
+    job = a_job(job_id=old, created_at=time.time())
+    note_job(job, house.objects)
+
+    house.janitor.sweep_orphans()
+
+    assert house.keys(old) == {"job.json"}
 
 
 def test_one_janitor_mends_at_a_time_and_the_next_when_it_is_due(house: House) -> None:
