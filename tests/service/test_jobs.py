@@ -186,10 +186,10 @@ def test_parts_are_few_enough_for_the_largest_recording(start_api: StartApi, qui
          "invalid_parameter", "large-v3"),
         ('{"source": {"type": "upload", "filename": "x", "size": 1, "content_type": "a/b\\nX: y"}}', 422,
          "invalid_parameter", "content_type"),
-        ('{"source": {"type": "object", "key": "inbox/none.mp3"}}', 422, "object_not_found", "inbox/none.mp3"),
+        ('{"source": {"type": "object", "key": "archive/none.mp3"}}', 422, "object_not_found", "archive/none.mp3"),
         ('{"source": {"type": "object", "key": "sources/x/media"}}', 422, "invalid_parameter", "own"),
         ('{"source": {"type": "object", "key": "transcripts/x"}}', 422, "invalid_parameter", "own"),
-        ('{"source": {"type": "object", "key": "inbox/../sources/x/media"}}', 422, "invalid_parameter", ".."),
+        ('{"source": {"type": "object", "key": "archive/../sources/x/media"}}', 422, "invalid_parameter", ".."),
         ('{"source": {"type": "object", "key": "/sources/x/media"}}', 422, "invalid_parameter", "empty"),
         ('{"source": {"type": "object", "key": "models/base/model.bin"}}', 422, "invalid_parameter", "own"),
         ('{"source": {"type": "object", "key": "' + "é" * 600 + '"}}', 422, "invalid_parameter", "1024 bytes"),
@@ -212,9 +212,9 @@ def test_a_refused_job_says_why_and_leaves_nothing(
 
 
 def test_an_object_without_a_byte_is_no_recording(quiet_api: Api, quiet_store: ObjectStore) -> None:
-    quiet_store.put("inbox/empty.mp3", b"", "audio/mpeg")
+    quiet_store.put("archive/empty.mp3", b"", "audio/mpeg")
 
-    answer = quiet_api.client.post("/api/v1/jobs", json={"source": {"type": "object", "key": "inbox/empty.mp3"}})
+    answer = quiet_api.client.post("/api/v1/jobs", json={"source": {"type": "object", "key": "archive/empty.mp3"}})
 
     assert (answer.status_code, answer.json()["code"]) == (422, "audio_unreadable")
     assert answer.json()["detail"] == "the recording is empty (0 bytes)"
@@ -229,10 +229,10 @@ def test_a_language_may_be_in_capitals(quiet_api: Api) -> None:
 
 
 def test_an_object_of_the_bucket_becomes_a_job_and_outlives_it(quiet_api: Api, quiet_store: ObjectStore) -> None:
-    quiet_store.put("inbox/Vortrag über Käse.mp3", b"sound", "audio/mpeg")
+    quiet_store.put("archive/Vortrag über Käse.mp3", b"sound", "audio/mpeg")
 
     job = quiet_api.client.post(
-        "/api/v1/jobs", json={"source": {"type": "object", "key": "inbox/Vortrag über Käse.mp3"}}
+        "/api/v1/jobs", json={"source": {"type": "object", "key": "archive/Vortrag über Käse.mp3"}}
     ).json()
     deleted = quiet_api.client.delete(f"/api/v1/jobs/{job['job_id']}")
 
@@ -240,7 +240,7 @@ def test_an_object_of_the_bucket_becomes_a_job_and_outlives_it(quiet_api: Api, q
     assert job["source"]["filename"] == "Vortrag über Käse.mp3"
     assert (job["source"]["size"], job["source"]["content_type"]) == (5, "audio/mpeg")
     assert deleted.status_code == 200
-    assert quiet_store.get("inbox/Vortrag über Käse.mp3") == b"sound"
+    assert quiet_store.get("archive/Vortrag über Käse.mp3") == b"sound"
     assert list(quiet_store.list(f"sources/{job['job_id']}/")) == []
 
 

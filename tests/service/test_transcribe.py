@@ -192,12 +192,12 @@ def test_an_upload_with_a_link_is_transcribed(api: Api, talk: Sample) -> None:
 
 def test_an_object_of_the_bucket_is_transcribed(api: Api, talk: Sample) -> None:
     store = ObjectStore(api.settings)
-    store.put("inbox/talk.wav", talk.path.read_bytes(), "audio/wav")
+    store.put("archive/talk.wav", talk.path.read_bytes(), "audio/wav")
 
-    job = api.client.post("/api/v1/jobs", json={"source": {"type": "object", "key": "inbox/talk.wav"}}).json()
+    job = api.client.post("/api/v1/jobs", json={"source": {"type": "object", "key": "archive/talk.wav"}}).json()
 
     assert_says(wait_for(api, job["job_id"], is_final)["result"]["text"], talk.text)
-    assert store.head("inbox/talk.wav").size == talk.path.stat().st_size
+    assert store.head("archive/talk.wav").size == talk.path.stat().st_size
 
 
 @pytest.mark.parametrize(
