@@ -27,6 +27,7 @@ LONG_RECORDINGS = {
     "fair": {"wait_chunks"},
     "quality": {"words_from_silence_and_noise", "repeats"},
     "recover": {"seconds", "seconds_restarted"},
+    "client": {"over_put"},
 }
 
 

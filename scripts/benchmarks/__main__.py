@@ -12,6 +12,7 @@ import msgspec
 from deploy.embedded.running import PartFailed
 from scripts.benchmarks import (
     clip,
+    command,
     fair,
     long,
     many,
@@ -86,6 +87,11 @@ BENCHMARKS: dict[str, Benchmark] = {
         "from the kill -9 of a worker to the restart of what it had in work",
         recover.run,
         {"seconds": Target(most=20), "seconds_restarted": Target(most=20)},
+    ),
+    "client": Benchmark(
+        "speed of a 1 GiB recording sent by the command line in parts, over one presigned PUT of the same file",
+        command.run,
+        {"over_put": Target(least=0.8)},
     ),
 }
 
