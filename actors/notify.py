@@ -21,6 +21,7 @@ import structlog
 from actors.errors import UrlNotAllowed, UrlUnreachable
 from actors.guard import Guard
 from actors.outgoing import open_pool, to_httpcore
+from actors.patience import Patience
 from actors.view import view_job
 from storage.errors import JobMissing, QueueUnavailable, StorageError
 from storage.job import Job
@@ -39,6 +40,9 @@ _BATCH = 100
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5.0, 3600.0
 #: So long after the first try no further one is made.
 _GIVE_UP_SECONDS = 86_400
+
+#: How long a job waits whose receiver is slow and busy with another.
+_PUT_OFF_SECONDS = 15.0, 45.0
 
 #: "Gone": the receiver wants no more.
 _GONE = 410
@@ -81,6 +85,7 @@ class Notifier:
         self._send = send
         self._link_seconds = link_seconds
         self._timeout_seconds = timeout_seconds
+        self._patience = Patience()
 
     def send_due(self) -> None:
         """Send the messages of all jobs that are due, every second or so; any number of workers may do it at once.
@@ -98,8 +103,8 @@ class Notifier:
                 except QueueUnavailable:
                     raise
                 except StorageError as error:
-                    log.warning("webhook waits for the store", job_id=job_id, reason=str(error))
-                    continue
+                    log.warning("webhooks wait for the store", reason=str(error))
+                    return
                 if wanted:
                     self._send(job_id)
                 else:
@@ -119,6 +124,18 @@ class Notifier:
         if url is None:
             self._outbox.drop(job.job_id, taken.token)
             return
+        host = url.partition("://")[2].partition("/")[0]
+        if not self._patience.enter(host):
+            self._outbox.put_off(job.job_id, taken, random.uniform(*_PUT_OFF_SECONDS))
+            return
+        slow = False
+        try:
+            slow = self._attempt(job, url, taken) > self._timeout_seconds / 2
+        finally:
+            self._patience.leave(host, slow=slow)
+
+    def _attempt(self, job: Job, url: str, taken: Taken) -> float:
+        """Returns how long the receiver took, in seconds."""
         secret = ensure_endpoint(job.owner, self._objects).secret
         body = msgspec.json.encode(view_job(job, self._objects, self._link_seconds, include=("files",)))
         signed = headers(event_id(job.job_id), round(time.time()), body, secret)
@@ -138,6 +155,7 @@ class Notifier:
             seconds=seconds,
             reason=outcome.error,
         )
+        return seconds
 
     def _post(self, url: str, headers: dict[bytes | str, bytes | str], body: bytes) -> Outcome:
         ends = time.monotonic() + self._timeout_seconds

@@ -25,7 +25,7 @@ from storage.settings import StorageSettings
 _KEPT = 100
 
 #: How long a message may be on its way before another is sent.
-ASKED_SECONDS = 120
+ASKED_SECONDS = 60
 #: How long a worker may take to post before it is taken for dead; a post is bounded far below it.
 TAKEN_SECONDS = 60
 
@@ -96,6 +96,17 @@ end
 return 1
 """
 
+#: KEYS: delivery. ARGV: id, token, seconds. It was not posted after all, and is due again then.
+_PUT_OFF = (
+    _HEAD
+    + """
+if redis.call('HGET', KEYS[1], 'token') ~= ARGV[2] then return 0 end
+redis.call('HDEL', KEYS[1], 'token')
+look_again(ARGV[1], ARGV[3])
+return 1
+"""
+)
+
 #: KEYS: delivery, record. ARGV: id. As if the job had ended just now. Returns 0 when it is gone.
 _ASK = (
     _HEAD
@@ -153,6 +164,7 @@ class Outbox:
         self._drop = client.register_script(_DROP)
         self._take = client.register_script(_TAKE)
         self._settle = client.register_script(_SETTLE)
+        self._put_off = client.register_script(_PUT_OFF)
         self._ask = client.register_script(_ASK)
 
     @classmethod
@@ -189,6 +201,11 @@ class Outbox:
                 "" if attempt.next_at is None else attempt.next_at,
             ],
         )
+
+    @redis_errors()
+    def put_off(self, job_id: str, taken: Taken, seconds: float) -> None:
+        """It could not be posted now, and that was not the receiver's doing: no attempt is counted."""
+        self._put_off(keys=[_delivery_key(job_id)], args=[job_id, taken.token, seconds])
 
     @redis_errors()
     def ask(self, job_id: str) -> bool:

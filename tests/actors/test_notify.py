@@ -270,6 +270,27 @@ def test_a_receiver_that_does_not_come_to_an_end_is_left_after_its_time(
     assert attempt.next_at is not None
 
 
+def test_a_receiver_that_keeps_us_waiting_is_waited_for_by_one_thread_only(office: Office, receiver: Receiver) -> None:
+    receiver.answers.extend([freeze, freeze, status(200)])
+    first, second, third = (office.completed(receiver.url) for _ in range(3))
+    office.outbox.due("t")
+    office.notifier.post(first.job_id)
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(office.notifier.post, second.job_id)
+        receiver.wait_for(2)
+        office.notifier.post(third.job_id)
+        put_off_before_the_wait_was_over = not waiting.done()
+    put_off_until = office.next_at(third.job_id)
+    office.make_due(third.job_id)
+    office.notifier.send_due()
+
+    assert put_off_before_the_wait_was_over
+    assert put_off_until is not None
+    assert 14 < put_off_until - office.attempts(second.job_id)[0].at < 47
+    assert [attempt.status for attempt in office.attempts(third.job_id)] == [200]
+
+
 def test_a_body_that_drips_is_not_waited_for_and_what_was_said_counts(office: Office, receiver: Receiver) -> None:
     receiver.answers.append(drip_body)
     job = office.completed(receiver.url)
