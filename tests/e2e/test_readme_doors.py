@@ -1,13 +1,16 @@
 """The README's doors, each by the commands that it names, against the stack that its first command starts."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import httpx
+import srt
 
 from deploy.embedded.running import http_answers
+from tests.conftest import ROOT
 from tests.deploy.test_up import Up
 from tests.e2e.test_readme import blocks, commands, is_what_was_said, shell
 from tests.storage.test_job_store import wait_until
@@ -52,3 +55,53 @@ def test_the_webhook_of_a_key_is_set_and_taken_back(up: Up, folder: Path) -> Non
 
     assert [answer["url"] for answer in answers] == ["http://localhost:9007/", None]
     assert answers[0]["secret"] == answers[1]["secret"]
+
+
+def test_a_recording_put_into_the_inbox_has_its_subtitles_beside_it(up: Up, folder: Path) -> None:
+    put, fetch = (
+        next(block for block in blocks("bash") if name in block) for name in ("-T talk.mp3 http", "talk.en.srt")
+    )
+    # The reader stands beside `data`, where scripts/up keeps the keys.
+    (folder / "data").symlink_to(up.folder)
+    shell(put, folder)
+    fetched: list[str] = []
+
+    def is_there() -> bool:
+        done = subprocess.run(["bash", "-ec", fetch], cwd=folder, capture_output=True, text=True, check=False)
+        fetched.append(done.stdout)
+        return done.returncode == 0
+
+    wait_until(is_there, 60)
+
+    assert is_what_was_said(" ".join(cue.content for cue in srt.parse(fetched[-1])))
+
+
+def test_the_command_line_brings_texts_and_subtitles(up: Up, folder: Path) -> None:
+    (folder / "scripts").symlink_to(ROOT / "scripts")
+    (folder / "recordings").mkdir()
+    shutil.copy(folder / "talk.mp3", folder / "recordings")
+    block = next(block for block in blocks("bash") if "scripts/bucketscribe" in block)
+
+    # The environment of the tests in place of `.venv`, which a first scripts/up makes.
+    told = [
+        shell(command, folder, PYTHON=sys.executable, XDG_STATE_HOME=str(folder / "state"))
+        for command in commands(block)
+    ]
+
+    assert is_what_was_said(told[0])
+    assert [(folder / name).is_file() for name in ("talk.srt", "subtitles/talk.vtt")] == [True, True]
+    assert is_what_was_said((folder / "talk.txt").read_text())
+    assert len([line for line in told[4].splitlines() if "\tcompleted\t100\t" in line]) >= 4
+
+
+def test_the_python_client_brings_them_too(up: Up, folder: Path) -> None:
+    example = next(block for block in blocks("python") if "service.client" in block)
+
+    (folder / "example.py").write_text(example)
+    told = shell(f"{sys.executable} example.py", folder, PYTHONPATH=str(ROOT), XDG_STATE_HOME=str(folder))
+
+    size = (folder / "talk.mp3").stat().st_size
+    lines = told.splitlines()
+    assert f"{size} of {size} bytes" in lines
+    assert any(is_what_was_said(line) for line in lines)
+    assert (folder / "talk.srt").is_file()

@@ -97,6 +97,19 @@ def test_standard_input_is_streamed(api: Api, folder: Path) -> None:
     assert newest(api, "completed")["filename"] == "mic.wav"
 
 
+def test_a_url_is_given_to_the_server(start_api: StartApi, quiet_settings: StorageSettings, tmp_path: Path) -> None:
+    open_api = start_api(msgspec.structs.replace(quiet_settings, allowed_networks="127.0.0.0/8"))
+    closed_api = start_api(quiet_settings)
+    arguments = ("transcribe", "http://127.0.0.1:9/d%C3%A9bat.mp3", "--no-wait")
+
+    taken, refused = (run(api.url, tmp_path, *arguments) for api in (open_api, closed_api))
+
+    assert (taken.returncode, refused.returncode) == (0, 1)
+    job = open_api.client.get(f"/api/v1/status/{taken.stdout.strip()}").json()
+    assert (job["status"], job["source"]["filename"]) == ("pending", "débat.mp3")
+    assert "(url_not_allowed)" in refused.stderr
+
+
 def test_folders_keep_their_shape_and_a_bad_recording_is_told_while_the_others_come(api: Api, folder: Path) -> None:
     talks = folder / "talks"
     for name in ("Grüße 🎧.wav", "deep/er/talk.wav", "talk.wav", ".hidden.wav"):
