@@ -92,8 +92,8 @@ def test_a_recording_in_the_bucket_is_transcribed_by_its_key(up: Up, folder: Pat
         aws_secret_access_key=stack["S3_SECRET_KEY"],
         region_name="us-east-1",
     )
-    bucket.put_object(Bucket="bucketscribe", Key="inbox/talk.mp3", Body=(folder / "talk.mp3").read_bytes())
-    (command,) = commands(next(block for block in blocks("bash") if "inbox/talk.mp3" in block))
+    bucket.put_object(Bucket="bucketscribe", Key="archive/talk.mp3", Body=(folder / "talk.mp3").read_bytes())
+    (command,) = commands(next(block for block in blocks("bash") if "archive/talk.mp3" in block))
 
     job = json.loads(shell(command, folder))
 
