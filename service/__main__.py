@@ -1,5 +1,6 @@
 """The API process: `python -m service`."""
 
+import resource
 import socket
 import sys
 from contextlib import suppress
@@ -16,6 +17,10 @@ from storage.settings import SettingsError, read_settings
 log = structlog.get_logger()
 
 
+#: Open files beside those of listeners: other requests, Redis, the store.
+_OTHER_FILES = 1024
+
+
 class _Server(uvicorn.Server):
     """Event streams would hold it up when it is to stop: they are ended first, and their clients come back."""
 
@@ -28,6 +33,13 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+def _allow_files(wanted: int) -> None:
+    """Each connection is an open file, and the limit that a shell sets is often 1024."""
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, most), most))
+
+
 def main() -> int:
     """Serve until SIGTERM or SIGINT; requests under way get half a minute to end, event streams end at once."""
     logs.configure()
@@ -37,6 +49,7 @@ def main() -> int:
     except SettingsError as error:
         log.error("API cannot start", reason=str(error))
         return 1
+    _allow_files(settings.max_listeners + _OTHER_FILES)
     config = uvicorn.Config(
         app,
         host=settings.api_host,

@@ -27,7 +27,9 @@ LONG_RECORDINGS = {
     "fair": {"wait_chunks"},
     "quality": {"words_from_silence_and_noise", "repeats"},
     "recover": {"seconds", "seconds_restarted"},
+    "events": {"listeners", "kib_each", "threads"},
     "client": {"over_put"},
+    "ingest": {"found_over_interval", "told_seconds"},
 }
 
 

@@ -13,7 +13,9 @@ from deploy.embedded.running import PartFailed
 from scripts.benchmarks import (
     clip,
     command,
+    events,
     fair,
+    ingest,
     long,
     many,
     overhead,
@@ -87,6 +89,16 @@ BENCHMARKS: dict[str, Benchmark] = {
         "from the kill -9 of a worker to the restart of what it had in work",
         recover.run,
         {"seconds": Target(most=20), "seconds_restarted": Target(most=20)},
+    ),
+    "events": Benchmark(
+        "500 listeners of live events on one API process: memory each, threads, milliseconds until the last one hears",
+        events.run,
+        {"listeners": Target(least=500), "kib_each": Target(most=100), "threads": Target(most=50)},
+    ),
+    "ingest": Benchmark(
+        "from the PUT of an object into the inbox to its pending job, over INBOX_SECONDS; with a notification, over a PUT",
+        ingest.run,
+        {"found_over_interval": Target(most=2), "told_seconds": Target(most=1)},
     ),
     "client": Benchmark(
         "speed of a 1 GiB recording sent by the command line in parts, over one presigned PUT of the same file",

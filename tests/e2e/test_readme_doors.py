@@ -8,9 +8,10 @@ from pathlib import Path
 
 import httpx
 import srt
+from playwright.sync_api import sync_playwright
 
 from deploy.embedded.running import http_answers
-from tests.conftest import ROOT
+from tests.conftest import ROOT, unavailable
 from tests.deploy.test_up import Up
 from tests.e2e.test_readme import blocks, commands, is_what_was_said, shell
 from tests.storage.test_job_store import wait_until
@@ -105,3 +106,36 @@ def test_the_python_client_brings_them_too(up: Up, folder: Path) -> None:
     assert f"{size} of {size} bytes" in lines
     assert any(is_what_was_said(line) for line in lines)
     assert (folder / "talk.srt").is_file()
+
+
+def test_the_live_events_tell_the_text_and_end(up: Up, folder: Path) -> None:
+    block = next(block for block in blocks("bash") if "curl -N" in block)
+
+    told = [line.partition(": ") for line in shell(block, folder).splitlines()]
+
+    names = [value for field, _, value in told if field == "event"]
+    data = [json.loads(value) for field, _, value in told if field == "data"]
+    assert names[:2] == ["status", "status"]
+    assert names[-1] == "completed"
+    assert is_what_was_said("".join(one["text"] for name, one in zip(names, data, strict=True) if name == "segment"))
+
+
+def test_a_page_shows_the_text_while_it_comes(up: Up, folder: Path) -> None:
+    browser_path = shutil.which("chromium")
+    if browser_path is None:
+        unavailable("chromium is not installed")
+    (listen,) = blocks("js")
+    run = f"job_id => {{ document.body.innerHTML = '<p id=text></p>'; {listen} window.events = events; }}"
+    with (folder / "talk.mp3").open("rb") as recording:
+        job_id = httpx.post(f"{up.api}/api/v1/transcribe-async", files={"file": recording}).json()["job_id"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.goto(f"{up.api}/health/live")
+
+        page.evaluate(run, job_id)
+        page.wait_for_function("window.events.readyState === EventSource.CLOSED", timeout=30_000)
+        shown = page.inner_text("#text")
+
+        browser.close()
+    assert is_what_was_said(shown)

@@ -283,10 +283,10 @@ def test_open_streams_do_not_hold_up_a_server_that_is_to_stop(
     assert seconds < 3
 
 
-def test_many_listeners_cost_no_thread_each(quiet_api: Api, quiet_jobs: JobStore) -> None:
+def test_five_hundred_listeners_cost_no_thread_each(quiet_api: Api, quiet_jobs: JobStore) -> None:
     jobs = [stored(quiet_jobs, owner="") for _ in range(10)]
     process = psutil.Process(quiet_api.running.pid)
-    opened = [_listener(quiet_api, jobs[number % 10].job_id) for number in range(200)]
+    opened = [_listener(quiet_api, jobs[number % 10].job_id) for number in range(500)]
     told = [_until(listener, b"event: status") for listener in opened]
     threads = process.num_threads()
 
