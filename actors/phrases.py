@@ -174,14 +174,26 @@ def chopped(piece: str, width: int) -> list[str]:
 def _chopped_word(word: str, width: int) -> list[str]:
     parts = [""]
     used = 0
-    for letter in word:
-        taken = _columns(letter)
-        if taken and used + taken > width and parts[-1] and not parts[-1].endswith("\u200d"):
+    for cluster in _clusters(word, width):
+        taken = columns(cluster)
+        if used + taken > width and parts[-1]:
             parts.append("")
             used = 0
-        parts[-1] += letter
+        parts[-1] += cluster
         used += taken
     return parts
+
+
+def _clusters(word: str, width: int) -> list[str]:
+    """Its characters, each with the marks on it as far as they fit into a line together."""
+    clusters: list[str] = []
+    for letter in word:
+        joined = unicodedata.category(letter)[0] == "M" or (clusters and clusters[-1].endswith("\u200d"))
+        if clusters and (not _columns(letter) or (joined and columns(clusters[-1] + letter) <= width)):
+            clusters[-1] += letter
+        else:
+            clusters.append(letter)
+    return clusters
 
 
 class Traits(NamedTuple):
