@@ -96,7 +96,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         {"listeners": Target(least=500), "kib_each": Target(most=100), "threads": Target(most=50)},
     ),
     "ingest": Benchmark(
-        "from the PUT of an object into the inbox to its pending job, over INBOX_SECONDS; with a notification, over a PUT",
+        "seconds from the PUT of an object into the inbox to its pending job: found by looking, told by a notification",
         ingest.run,
         {"found_over_interval": Target(most=2), "told_seconds": Target(most=1)},
     ),
