@@ -139,3 +139,20 @@ def test_a_page_shows_the_text_while_it_comes(up: Up, folder: Path) -> None:
 
         browser.close()
     assert is_what_was_said(shown)
+
+
+def test_the_asr_commands_answer_subtitles_and_the_language(up: Up, folder: Path) -> None:
+    block = next(block for block in blocks("bash") if "/asr?" in block)
+
+    subtitles, language = (shell(command, folder) for command in commands(block))
+
+    assert is_what_was_said(" ".join(cue.content for cue in srt.parse(subtitles)))
+    assert json.loads(language)["language_code"] == "en"
+
+
+def test_the_request_sent_twice_with_its_key_is_one_job(up: Up, folder: Path) -> None:
+    block = next(block for block in blocks("bash") if "Idempotency-Key" in block)
+
+    first, again = (json.loads(shell(command, folder)) for command in commands(block))
+
+    assert again["job_id"] == first["job_id"]
