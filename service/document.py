@@ -168,7 +168,7 @@ def complete(written: dict[str, Any]) -> dict[str, Any]:
     for extension, kind in EXTENSIONS.items():
         operation = paths[f"/api/v1/jobs/{{job_id}}/transcript.{extension}"]["get"]
         operation["responses"]["200"]["content"] = _transcript_content(kind.name)
-        _describe_rules(operation["parameters"])
+        operation["parameters"] += _rule_parameters()
     return document
 
 
@@ -208,14 +208,14 @@ def _describe_synchronous(responses: dict[str, Any]) -> None:
     }
 
 
-def _describe_rules(parameters: list[dict[str, Any]]) -> None:
-    """Litestar sees that a rule may be left out, not its limits."""
+def _rule_parameters() -> list[dict[str, Any]]:
+    """The rules of subtitles as they stand in a query, which is read by our own decoder, too."""
     _, schemas = msgspec.json.schema_components([SubtitleFields])
-    rules = schemas["SubtitleFields"]["properties"]
-    for parameter in parameters:
-        if parameter["name"] in rules:
-            parameter["schema"] = _without_null(rules[parameter["name"]])
-            parameter["description"] = parameter["schema"].pop("description")
+    rules = {name: _without_null(field) for name, field in schemas["SubtitleFields"]["properties"].items()}
+    return [
+        {"name": name, "in": "query", "required": False, "description": rule.pop("description"), "schema": rule}
+        for name, rule in rules.items()
+    ]
 
 
 def _transcript_content(name: str) -> dict[str, Any]:

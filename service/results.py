@@ -13,15 +13,7 @@ from actors.layout import layout_of
 from service.backend import Backend
 from service.errors import ApiError, problems
 from service.jobs import JobId
-from service.subtitles import (
-    CharactersPerSecond,
-    GapSeconds,
-    LeastSeconds,
-    LineCount,
-    LineWidth,
-    MostSeconds,
-    SubtitleFields,
-)
+from service.subtitles import SubtitleFields, read_rules
 from service.transcribe import media_type
 from service.view import so_far
 from storage.job import Job, JobStatus
@@ -31,10 +23,11 @@ from storage.transcript import Transcript
 EXTENSIONS = {kind.extension: kind for kind in formats.FORMATS.values()}
 
 
-class Asked(SubtitleFields, frozen=True, kw_only=True):
+class Asked(msgspec.Struct, frozen=True):
     kind: formats.Format
     partial: bool
     report: bool
+    rules: SubtitleFields
 
 
 @get(
@@ -58,28 +51,13 @@ async def get_transcript(
     job_id: JobId,
     partial: Annotated[bool, Parameter(description="Of a job in work, what there is so far.")] = False,
     report: Annotated[bool, Parameter(description="As JSON, which cues break which rules of subtitles.")] = False,
-    max_line_width: LineWidth | None = None,
-    max_line_count: LineCount | None = None,
-    max_characters_per_second: CharactersPerSecond | None = None,
-    min_cue_seconds: LeastSeconds | None = None,
-    max_cue_seconds: MostSeconds | None = None,
-    min_gap_seconds: GapSeconds | None = None,
 ) -> Response[bytes]:
     """Of a completed job; with `partial=true` of one in work too: from the beginning, in order, without gaps.
 
     Subtitles are laid out anew where a rule is given; the others are the job's. Nothing is transcribed again.
     """
-    asked = Asked(
-        kind=EXTENSIONS[request.url.path.rpartition(".")[2]],
-        partial=partial,
-        report=report,
-        max_line_width=max_line_width,
-        max_line_count=max_line_count,
-        max_characters_per_second=max_characters_per_second,
-        min_cue_seconds=min_cue_seconds,
-        max_cue_seconds=max_cue_seconds,
-        min_gap_seconds=min_gap_seconds,
-    )
+    kind = EXTENSIONS[request.url.path.rpartition(".")[2]]
+    asked = Asked(kind, partial, report, read_rules(request.query_params))
     # In a thread by hand: Litestar wraps a handler of several paths more than once.
     return await sync_to_thread(_answer, backend, job_id, request.state.owner, asked)
 
@@ -90,7 +68,7 @@ def _answer(backend: Backend, job_id: str, owner: str, asked: Asked) -> Response
     in_work = job.status in (JobStatus.PENDING, JobStatus.PROCESSING)
     if job.status is not JobStatus.COMPLETED and not (asked.partial and in_work):
         raise ApiError("job_conflict", f"the job is {job.status} and has no transcript", job_id=job_id)
-    layout = asked.over(layout_of(job.options))
+    layout = asked.rules.over(layout_of(job.options))
     if asked.report:
         body = msgspec.json.encode(rules.report(_transcript(job, backend), layout))
         return Response(body, media_type=media_type("json"))

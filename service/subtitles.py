@@ -1,11 +1,13 @@
 """The rules of subtitles as clients and settings give them: for a job, and for a transcript rendered anew."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
 from actors.layout import Layout
+from service.errors import explain
 from service.settings import ServiceSettings
 
 LineWidth = Annotated[
@@ -35,6 +37,19 @@ class SubtitleFields(msgspec.Struct, frozen=True, kw_only=True):
         """The layout with what is given here."""
         given = {rule: getattr(self, rule) for rule in Layout.__struct_fields__}
         return msgspec.structs.replace(layout, **{rule: value for rule, value in given.items() if value is not None})
+
+
+def read_rules(query: Mapping[str, str]) -> SubtitleFields:
+    """Those of a query's parameters that are rules. Empty ones count as left out.
+
+    Raises:
+        ApiError: invalid_parameter, naming the field and what it may be.
+    """
+    given = {name: query[name] for name in SubtitleFields.__struct_fields__ if query.get(name)}
+    try:
+        return msgspec.convert(given, SubtitleFields, strict=False)
+    except msgspec.ValidationError as error:
+        raise explain(SubtitleFields, error) from error
 
 
 def subtitle_rules(settings: ServiceSettings) -> Layout:

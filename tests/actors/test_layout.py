@@ -312,19 +312,21 @@ _OTHERS = [
     "한국어를",
     "a\u00a0b",
 ]
-words = st.sampled_from(_ENGLISH) | st.sampled_from(_OTHERS) | st.text(min_size=1, max_size=9)
+words: st.SearchStrategy[str] = st.sampled_from(_ENGLISH) | st.sampled_from(_OTHERS) | st.text(min_size=1, max_size=9)
 
 
 @st.composite
 def talks(draw: st.DrawFn) -> Transcript:
     """Segments in the order of time, as two engines and any number of channels give them."""
-    clock, segments = 0.0, []
+    clock = 0.0
+    segments: list[Segment] = []
     for number in range(draw(st.integers(0, 8))):
         clock += draw(st.sampled_from([-0.5, 0.0, 0.0, 0.2, 1.0, 4.0]))
         start = max(clock, segments[-1].start if segments else 0.0)
         text = " ".join(draw(st.lists(words, min_size=1, max_size=25)))
         end = clock = start + draw(st.sampled_from([0.0, 0.3, 1.0, 3.7, 9.0]))
-        segment = spoken(text, start, end) if text.split() and draw(st.booleans()) else said(text, start, end)
+        timed = draw(st.booleans()) and bool(text.split())
+        segment = spoken(text, start, end) if timed else said(text, start, end)
         channel = draw(st.sampled_from([None, None, 0, 1]))
         segments.append(Segment(number, start, end, segment.text, 0.9, segment.words, channel))
     return transcript(*segments, language=draw(st.sampled_from(["en", "de", "ja", "zh", "ar", "th", ""])))

@@ -8,7 +8,7 @@ from actors.layout import PLAIN, Cue, Layout, lay_out
 from actors.phrases import columns
 from actors.rules import breaches, report
 from storage.transcript import Transcript
-from tests.actors.subtitles import said, spoken, transcript
+from tests.actors.subtitles import spoken, transcript
 from tests.actors.test_layout import VIEWERS, layouts, patient, talks
 
 
