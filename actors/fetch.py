@@ -158,6 +158,9 @@ class Fetcher:
                     for block in answer.blocks:
                         transfer.write(block[known:])
                         known = max(0, known - len(block))
+                    if answer.total is not None and transfer.size != answer.total:
+                        # Some serve no more than so much of a range at once.
+                        raise OriginBroke(f"{transfer.size} of {answer.total} bytes came")
                 break
             except (OriginBroke, OriginTimeout) as error:
                 if transfer.size - had < _WORTH_BYTES or transfer.validator is None or self._is_too_long(transfer):

@@ -34,6 +34,8 @@ class Transfer:
         self._objects = objects
         self._max_bytes = max_bytes
         self._note = read_fetch(job.job_id, objects) or FetchNote(began=time.time())
+        #: Bytes taken so far.
+        self.size = 0
         self._parts: list[Part] = []
         self._buffer = bytearray()
         #: Of all bytes taken; None: some were taken by another worker.
@@ -45,11 +47,6 @@ class Transfer:
     def began(self) -> float:
         """When the first worker began; seconds since the epoch."""
         return self._note.began
-
-    @property
-    def size(self) -> int:
-        """Bytes taken so far."""
-        return sum(part.size for part in self._parts) + len(self._buffer)
 
     @property
     def validator(self) -> str | None:
@@ -73,7 +70,6 @@ class Transfer:
             else self._objects.start_upload(self._job.source.key, answer.content_type),
             part_size=max(_PART_BYTES, -(-(answer.total or self._max_bytes) // _MAX_PARTS)),
             validator=answer.validator,
-            total=answer.total,
             filename=answer.filename,
             content_type=answer.content_type,
         )
@@ -91,6 +87,7 @@ class Transfer:
         if self._digest is not None:
             self._digest.update(block)
         self._buffer += block
+        self.size += len(block)
         part_size = self._upload.part_size
         while len(self._buffer) >= part_size:
             self._send(part_size)
@@ -111,7 +108,7 @@ class Transfer:
     def restart(self) -> None:
         """Begin again with the first byte: what was taken is of no use."""
         drop_fetch(self._job.job_id, self._objects)
-        self._parts, self._buffer, self._digest = [], bytearray(), hashlib.sha256()
+        self.size, self._parts, self._buffer, self._digest = 0, [], bytearray(), hashlib.sha256()
         self._write_note(upload=None)
 
     def note_failure(self) -> int:
@@ -146,6 +143,7 @@ class Transfer:
             if part.number != number or part.size != upload.part_size:
                 break
             self._parts.append(part)
+            self.size += part.size
         if self._parts:
             self._digest = None
             log.info("fetch taken up", job_id=self._job.job_id, size=self.size)

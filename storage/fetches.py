@@ -19,8 +19,6 @@ class FetchUpload(msgspec.Struct, frozen=True, kw_only=True):
     part_size: int
     #: What its server knew these very bytes by, as If-Range has it; None: it cannot be gone on with.
     validator: str | None
-    #: Bytes of the whole; None: the server did not say.
-    total: int | None
     #: As the server named it; empty: it did not.
     filename: str
     content_type: str | None

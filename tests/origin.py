@@ -21,6 +21,8 @@ class Served(msgspec.Struct, kw_only=True):
     #: Known by another ETag each time that it is asked for.
     restless: bool = False
     ranges: bool = True
+    #: Bytes of a range that are given at once.
+    most: int | None = None
     headers: dict[str, str] = {}
     #: Answered first, one a request.
     statuses: list[int] = []
@@ -65,10 +67,10 @@ class _Handler(BaseHTTPRequestHandler):
         if served.restless:
             served.etag = f'"{len(self.server.origin.asked)}"'
         begin = self._begins(served)
-        rest = served.body[begin:]
+        rest = served.body[begin:][: served.most if begin else None]
         self._begin(206 if begin else 200)
         if begin:
-            self.send_header("Content-Range", f"bytes {begin}-{len(served.body) - 1}/{len(served.body)}")
+            self.send_header("Content-Range", f"bytes {begin}-{begin + len(rest) - 1}/{len(served.body)}")
         modified = formatdate(served.modified, usegmt=True) if served.modified else None
         fields: dict[str, str | None] = {"Content-Type": served.content_type, "ETag": served.etag}
         fields |= {"Last-Modified": modified, **served.headers}

@@ -176,6 +176,17 @@ def test_a_server_without_ranges_is_read_again_and_what_is_there_is_kept(
     assert job.source.digest == f"sha256:{hashlib.sha256(large).hexdigest()}"
 
 
+def test_a_server_that_gives_a_range_in_pieces_is_asked_for_the_next(
+    house: Fetching, origin: Origin, large: bytes
+) -> None:
+    origin.served["/talk"] = Served(body=large, breaks=[9 * MIB], most=4 * MIB)
+
+    job = house.fetch(f"{origin.url}/talk")
+
+    assert house.recording(job.job_id) == large
+    assert origin.ranges() == [None, *(f"bytes={at * MIB}-" for at in (9, 13, 17))]
+
+
 def test_a_recording_that_changed_meanwhile_is_fetched_anew_from_its_beginning(
     house: Fetching, origin: Origin, large: bytes
 ) -> None:
@@ -396,7 +407,7 @@ def test_a_recording_that_was_stored_by_a_dead_worker_is_not_fetched_again(house
     origin.served["/talk"] = Served(body=b"other")
     job_id = house.accept(f"{origin.url}/talk")
     upload = FetchUpload(
-        upload_id="completed", part_size=PART, validator='"one"', total=4, filename="a.ogg", content_type="audio/ogg"
+        upload_id="completed", part_size=PART, validator='"one"', filename="a.ogg", content_type="audio/ogg"
     )
     note_fetch(job_id, FetchNote(began=time.time(), upload=upload), house.objects)
     house.objects.put(source_key(job_id), b"RIFF", "audio/ogg")
@@ -415,9 +426,7 @@ def test_an_upload_that_the_store_dropped_is_begun_again(house: Fetching, origin
     job_id = house.accept(f"{origin.url}/talk")
     upload_id = house.objects.start_upload(source_key(job_id), "audio/wav")
     house.objects.abort_upload(source_key(job_id), upload_id)
-    upload = FetchUpload(
-        upload_id=upload_id, part_size=PART, validator='"one"', total=9, filename="", content_type=None
-    )
+    upload = FetchUpload(upload_id=upload_id, part_size=PART, validator='"one"', filename="", content_type=None)
     note_fetch(job_id, FetchNote(began=time.time(), upload=upload), house.objects)
 
     house.fetcher().fetch_source(job_id, last_try=False)

@@ -176,7 +176,7 @@ def test_parts_are_few_enough_for_the_largest_recording(start_api: StartApi, qui
         ("{", 400, "invalid_body", "truncated"),
         ("{}", 422, "invalid_parameter", "source is missing"),
         ('{"source": {"filename": "x", "size": 1}}', 422, "invalid_parameter", "source.type is missing"),
-        ('{"source": {"type": "url", "url": "http://a"}}', 422, "invalid_parameter", "upload, object"),
+        ('{"source": {"type": "ftp", "url": "ftp://a"}}', 422, "invalid_parameter", "upload, object, url"),
         ('{"source": {"type": "upload", "filename": "x", "size": 0}}', 422, "invalid_parameter", "source.size"),
         ('{"source": {"type": "upload", "filename": "x"}}', 422, "invalid_parameter", "source.size is missing"),
         ('{"source": {"type": "upload", "filename": "x", "size": 9999999999}}', 413, "file_too_large", "4294967296"),

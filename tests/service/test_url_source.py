@@ -128,47 +128,59 @@ def stack(
     started.close()
 
 
-def test_workers_that_are_killed_or_stopped_in_the_middle_are_followed_by_one_that_goes_on(
+def test_workers_that_are_killed_or_frozen_in_the_middle_are_followed_by_one_that_goes_on(
     stack: Stack, origin: Origin, speech: dict[str, list[Sample]]
 ) -> None:
-    """A recording of three parts and a bit: the first worker is killed after one, the second stopped after two."""
+    """A recording of three parts and a bit: the first worker is killed after one, the second frozen after two."""
     spoken = samples_of(speech["en"][0])
     silence = np.zeros(9 * 60 * SAMPLE_RATE // 2, np.float32)
     recording = wav(np.stack([np.concatenate([spoken, silence])] * 3))
     assert 24 * MIB < len(recording) < 27 * MIB
-    served = origin.served["/talk.wav"] = Served(body=recording, pause_at=9 * MIB)
+    origin.served["/talk.wav"] = Served(body=recording, pause_at=9 * MIB)
     first = stack.worker()
     _, job = post(stack.api, f"{origin.url}/talk.wav")
     job_id = str(job["job_id"])
     wait_until(lambda: stack.parts(job_id) == 1, 20)
 
     first.kill()
-    origin.served["/talk.wav"] = served = Served(body=recording, pause_at=17 * MIB)
+    frozen_at = origin.served["/talk.wav"] = Served(body=recording, pause_at=17 * MIB)
     second = stack.worker()
     wait_until(lambda: stack.parts(job_id) == 2, 30)
-    began = time.monotonic()
-    second.stop()
-    stopped_in = time.monotonic() - began
-    served.pause_at = None
+    second.pause()
+    origin.served["/talk.wav"] = Served(body=recording)
     stack.worker()
     finished = stack.finished(job_id)
+    second.resume()
+    frozen_at.go.set()
+    wait_until(lambda: "job lost" in second.log_path.read_text())
 
     assert finished["status"] == "completed"
     assert origin.ranges() == [None, f"bytes={8 * MIB}-", f"bytes={16 * MIB}-"]
     assert stack.objects.get(source_key(job_id)) == recording
-    assert stack.parts(job_id) == 0
+    assert {item.key.rpartition("/")[2] for item in stack.objects.list(f"sources/{job_id}/")} == {"media", "job.json"}
+    assert list(stack.objects.uploads()) == []
+    assert stack.status(job_id)["status"] == "completed"
     source = finished["source"]
     assert isinstance(source, dict)
-    assert source["size"] == len(recording)
-    assert source["content_type"] == "audio/wav"
-    assert stopped_in < 10
+    assert (source["size"], source["content_type"]) == (len(recording), "audio/wav")
 
 
-def test_what_its_server_refuses_is_a_failed_job_that_says_so(stack: Stack, origin: Origin) -> None:
-    stack.worker()
+def test_a_refusal_is_a_failed_job_that_says_so_and_a_silent_server_does_not_keep_a_worker_from_stopping(
+    stack: Stack, origin: Origin
+) -> None:
+    silent = origin.served["/silent.wav"] = Served(body=b"R", pause_at=0)
+    worker = stack.worker()
+    _, refused = post(stack.api, f"{origin.url}/nothing.wav?token=hush")
+    _, waiting = post(stack.api, f"{origin.url}/silent.wav")
+    failed = stack.finished(str(refused["job_id"]))
+    assert silent.paused.wait(20)
 
-    _, job = post(stack.api, f"{origin.url}/nothing.wav?token=hush")
-    failed = stack.finished(str(job["job_id"]))
+    began = time.monotonic()
+    worker.stop()
+    stopped_in = time.monotonic() - began
 
     assert (failed["status"], failed["error_code"]) == ("failed", "url_not_found")
     assert failed["error"] == "127.0.0.1 answered 404 Not Found"
+    assert "hush" not in worker.log_path.read_text()
+    assert stopped_in < 10
+    assert stack.status(str(waiting["job_id"]))["status"] == "pending"
