@@ -131,7 +131,7 @@ def test_a_page_shows_the_text_while_it_comes(up: Up, folder: Path) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
         page = browser.new_page()
-        page.goto(f"{up.api}/health/live")
+        page.goto("http://localhost:8000/health/live")
 
         page.evaluate(run, job_id)
         page.wait_for_function("window.events.readyState === EventSource.CLOSED", timeout=30_000)
@@ -156,3 +156,16 @@ def test_the_request_sent_twice_with_its_key_is_one_job(up: Up, folder: Path) ->
     first, again = (json.loads(shell(command, folder)) for command in commands(block))
 
     assert again["job_id"] == first["job_id"]
+
+
+def test_openais_sdk_prints_the_transcript_and_then_while_it_comes(up: Up, folder: Path) -> None:
+    example = next(block for block in blocks("python") if "from openai" in block)
+
+    (folder / "example.py").write_text(example)
+    verbose, _, streamed = shell(f"{sys.executable} example.py", folder).partition("\n")
+
+    language, start, text = verbose.split(" ", 2)
+    assert language == "english"
+    assert float(start) < 1
+    assert is_what_was_said(streamed)
+    assert text.strip() in streamed

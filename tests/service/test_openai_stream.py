@@ -21,7 +21,7 @@ def talk(speech: dict[str, list[Sample]]) -> bytes:
 
 @pytest.fixture(scope="module")
 def long_talk(speech: dict[str, list[Sample]]) -> bytes:
-    """Two chunks and more: many seconds of work."""
+    """Many seconds of work, which no test waits for."""
     return wav(joined(speech["en"], 180))
 
 
@@ -44,10 +44,12 @@ def test_a_stream_sends_the_text_as_it_is_found_and_whole_at_the_end(client: ope
 
 
 def test_a_long_recordings_text_comes_while_it_is_transcribed(
-    client: openai.OpenAI, api: Api, long_talk: bytes
+    client: openai.OpenAI, api: Api, speech: dict[str, list[Sample]]
 ) -> None:
+    two_chunks = wav(joined(speech["en"], 80))
+
     with client.audio.transcriptions.create(
-        file=("long.wav", long_talk), model="whisper-1", stream=True, response_format="text"
+        file=("long.wav", two_chunks), model="whisper-1", stream=True, response_format="text"
     ) as stream:
         first = next(stream)
         job = newest(api)
