@@ -1,9 +1,12 @@
 """A recording on its way into the store, where the store's answers are lost."""
 
 import asyncio
+import hashlib
+import os
 import tracemalloc
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -18,8 +21,8 @@ from storage.settings import StorageSettings
 class LossyStore(ObjectStore):
     """Does what it is asked for, and says that it failed."""
 
-    def put(self, key: str, data: bytes, content_type: str, *, if_absent: bool = False) -> None:
-        super().put(key, data, content_type, if_absent=if_absent)
+    def put(self, *args: Any, **options: Any) -> None:
+        super().put(*args, **options)
         raise StoreUnavailable("the answer was lost")
 
 
@@ -99,3 +102,16 @@ def test_a_buffer_takes_no_more_memory_for_coming_in_crumbs(
 
     assert writer.size == 400_000
     assert held < 1_000_000
+
+
+@pytest.mark.parametrize("size", [1, MIN_PART_BYTES - 1, MIN_PART_BYTES, 3 * MIN_PART_BYTES + 7])
+def test_the_digest_is_of_all_bytes_in_their_order(
+    quiet_store: ObjectStore, threads: ThreadPoolExecutor, size: int
+) -> None:
+    content, key = os.urandom(size), source_key(new_job_id())
+    writer = ObjectWriter(quiet_store, key, MIN_PART_BYTES, threads, hashed=True)
+
+    asyncio.run(written(writer, content[: size // 2], content[size // 2 :]))
+
+    assert writer.digest == f"sha256:{hashlib.sha256(content).hexdigest()}"
+    assert quiet_store.get(key) == content
