@@ -196,14 +196,14 @@ def test_the_last_event_ends_the_stream_and_there_is_nothing_to_come_back_for(
 
 def test_whoever_listens_hears_that_the_job_is_deleted(quiet_api: Api, quiet_jobs: JobStore) -> None:
     job = stored(quiet_jobs, owner="")
-    deleting = threading.Timer(0.3, lambda: quiet_api.client.delete(f"/api/v1/jobs/{job.job_id}"))
-    deleting.start()
 
-    events = heard(quiet_api, job.job_id)
-    deleting.join()
+    with listening(quiet_api, job.job_id) as events:
+        first = next(events)
+        quiet_api.client.delete(f"/api/v1/jobs/{job.job_id}")
+        rest = list(events)
 
-    assert events[-1].event == "cancelled"
-    assert json.loads(events[-1].data)["status"] == "cancelled"
+    assert (first.event, [event.event for event in rest]) == ("status", ["cancelled"])
+    assert json.loads(rest[0].data)["status"] == "cancelled"
     assert quiet_api.client.get(f"/api/v1/jobs/{job.job_id}/events").json()["code"] == "job_not_found"
 
 
