@@ -1,5 +1,6 @@
 """`bucketscribe transcribe`: recordings are sent one after another, and followed in that order while more are sent."""
 
+import io
 import queue
 import sys
 import threading
@@ -12,7 +13,7 @@ from service.cli_display import Display
 from service.cli_exits import Exit, exit_of
 from service.cli_inputs import STDIN, Input
 from service.client import Client, write_whole
-from service.client_errors import ClientError, RequestRefused, raise_unless_completed
+from service.client_errors import ClientError, RequestRefused, Stopped, raise_unless_completed
 from service.client_types import Format, Job, Option
 
 #: How long an upload that is told to stop may take to do so.
@@ -71,7 +72,8 @@ class Run:
             try:
                 job = self._send(one)
             except Exception as error:  # noqa: BLE001  # It is raised where it is waited for, in the main thread.
-                self._sending = None
+                if not isinstance(error, Stopped):
+                    self._sending = None
                 self._sent.put(error)
             else:
                 self._open[job.job_id] = one
@@ -80,7 +82,8 @@ class Run:
 
     def _send(self, one: Input) -> Job:
         return self._client.submit(
-            sys.stdin.buffer if one.source == STDIN else one.source,
+            # Without Python's buffer, whose lock would be held at the end by a thread that still reads.
+            io.FileIO(sys.stdin.fileno(), closefd=False) if one.source == STDIN else one.source,
             filename=self._wish.filename,
             on_upload=lambda sent, total: self._display.sending(one.shown, sent, total),
             join=self._wish.wait,
@@ -95,6 +98,8 @@ class Run:
             if isinstance(sent, Exception):
                 raise sent
             if self._wish.wait:
+                if several and self._display.shows_text:
+                    self._display.say(f"==> {one.shown} <==")
                 self._follow(one, sent)
                 self._deliver(one, sent.job_id, output, several)
             else:

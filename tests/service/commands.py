@@ -27,9 +27,9 @@ def run(url: str, folder: Path, *arguments: str, stdin: bytes = b"", **more: str
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
-def start(url: str, folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+def start(url: str, folder: Path, *arguments: str, stdin: int = subprocess.DEVNULL) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [*COMMAND, *arguments], cwd=folder, env=variables(url, folder), stdin=subprocess.DEVNULL,
+        [*COMMAND, *arguments], cwd=folder, env=variables(url, folder), stdin=stdin,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 

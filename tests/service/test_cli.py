@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -189,11 +190,11 @@ def test_no_server_and_a_wrong_key_end_with_3(
 def test_an_upload_killed_in_the_middle_goes_on_with_the_next_run(
     gated_api: Api, gate: Gate, quiet_store: ObjectStore, tmp_path: Path
 ) -> None:
-    (tmp_path / "talk.wav").write_bytes(os.urandom(40 * MIB))
-    arguments = ("transcribe", "talk.wav", "--no-wait", "--parallel", "1")
+    (tmp_path / "killed.wav").write_bytes(os.urandom(40 * MIB))
+    arguments = ("transcribe", "killed.wav", "--no-wait", "--parallel", "1")
     gate.allow(20 * MIB)
     first = start(gated_api.url, tmp_path, *arguments)
-    wait_until(lambda: newest(gated_api, "awaiting_upload").get("filename") == "talk.wav")
+    wait_until(lambda: newest(gated_api, "awaiting_upload").get("filename") == "killed.wav")
     job_id = newest(gated_api, "awaiting_upload")["job_id"]
     links = f"/api/v1/jobs/{job_id}/upload"
     wait_until(lambda: gated_api.client.get(links).json()["parts"][0]["uploaded"])
@@ -206,8 +207,23 @@ def test_an_upload_killed_in_the_middle_goes_on_with_the_next_run(
 
     assert (second.returncode, second.stdout) == (0, f"{job_id}\n")
     assert 24 * MIB <= gate.passed < 32 * MIB
-    assert quiet_store.get(source_key(job_id)) == (tmp_path / "talk.wav").read_bytes()
+    assert quiet_store.get(source_key(job_id)) == (tmp_path / "killed.wav").read_bytes()
     assert status_of(gated_api, job_id) == "pending"
+
+
+def test_an_interrupted_stream_leaves_no_job(quiet_api: Api, tmp_path: Path) -> None:
+    with start(
+        quiet_api.url, tmp_path, "transcribe", "-", "--filename", "stream.wav", stdin=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write("sound" * 100_000)
+        process.stdin.flush()
+
+        process.send_signal(signal.SIGINT)
+        code = process.wait(30)
+
+    assert code == 130
+    assert newest(quiet_api, "pending").get("filename") != "stream.wav"
 
 
 def test_ctrl_c_during_an_upload_keeps_what_was_sent(gated_api: Api, gate: Gate, tmp_path: Path) -> None:
