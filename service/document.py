@@ -165,6 +165,10 @@ def complete(written: dict[str, Any]) -> dict[str, Any]:
         paths[path]["post"].setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
     asr_document.describe(paths)
     openai_document.describe(paths, components["schemas"], _form(), _SCHEMAS + "{name}")
+    paths["/api/v1/jobs/{job_id}/events"]["get"]["responses"]["200"] = {
+        "description": "Server-Sent Events, each with `id`, `event` and `data`, which is JSON.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
     for extension, kind in EXTENSIONS.items():
         operation = paths[f"/api/v1/jobs/{{job_id}}/transcript.{extension}"]["get"]
         operation["responses"]["200"]["content"] = _transcript_content(kind.name)
