@@ -30,6 +30,7 @@ LONG_RECORDINGS = {
     "events": {"listeners", "kib_each", "threads"},
     "client": {"over_put"},
     "ingest": {"found_over_interval", "told_seconds"},
+    "render": {"seconds", "over_textwrap"},
 }
 
 

@@ -22,6 +22,7 @@ from scripts.benchmarks import (
     poll,
     quality,
     recover,
+    render,
     scale,
     speed,
     throughput,
@@ -104,6 +105,11 @@ BENCHMARKS: dict[str, Benchmark] = {
         "speed of a 1 GiB recording sent by the command line in parts, over one presigned PUT of the same file",
         command.run,
         {"over_put": Target(least=0.8)},
+    ),
+    "render": Benchmark(
+        "subtitles of three hours with the times of words: cues a second, and the time over lines filled by textwrap",
+        render.run,
+        {"seconds": Target(most=1), "over_textwrap": Target(most=8)},
     ),
 }
 

@@ -11,6 +11,7 @@ import srt
 from playwright.sync_api import sync_playwright
 
 from deploy.embedded.running import http_answers
+from tests.actors.subtitles import read_srt, read_vtt
 from tests.conftest import ROOT, unavailable
 from tests.deploy.test_up import Up
 from tests.e2e.test_readme import blocks, commands, is_what_was_said, shell
@@ -47,6 +48,19 @@ def test_a_recording_at_a_url_is_fetched_and_transcribed(up: Up, folder: Path) -
     assert job["source"]["filename"] == "talk.mp3"
     assert job["source"]["size"] == (folder / "talk.mp3").stat().st_size
     assert is_what_was_said(job["result"]["text"])
+
+
+def test_subtitles_are_laid_out_anew_and_reported_on(up: Up, folder: Path) -> None:
+    block = next(block for block in blocks("bash") if "report=true" in block)
+
+    vtt, _, report = shell(block, folder).partition("{")
+
+    stored = read_srt((folder / "talk.srt").read_text())
+    narrow = read_vtt(vtt)
+    assert is_what_was_said(" ".join(line for cue in narrow for line in cue.lines))
+    assert all(len(cue.lines) <= 2 and len(line) <= 42 for cue in stored for line in cue.lines)
+    assert all(len(cue.lines) == 1 and len(cue.lines[0]) <= 32 for cue in narrow)
+    assert json.loads("{" + report)["rules"]["max_characters_per_second"] == 12
 
 
 def test_the_webhook_of_a_key_is_set_and_taken_back(up: Up, folder: Path) -> None:
