@@ -13,6 +13,7 @@ with PRELUDE, which keeps the indexes in step with the status. Keys, all in data
     bs:expiring               sorted set: id -> when the record and its objects are to be removed
     bs:deleted                sorted set: id -> when it was deleted, so that a late writer's objects are swept
     bs:outbox                 sorted set: id -> when its end is to be posted to whoever waits for it (outbox.py)
+    bs:wake:{process}         stream: written to when an API process is to read another job's events (job_events.py)
     bs:answer:{request}       what a change was answered, for a minute: redis-py repeats a script whose answer was lost
 """
 

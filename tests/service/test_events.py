@@ -21,6 +21,7 @@ from storage.job import Job
 from storage.job_store import JobStore
 from storage.keys import result_key
 from storage.object_store import ObjectStore
+from storage.redis_client import JOBS_DATABASE, connect
 from storage.settings import StorageSettings
 from storage.transcript import Segment
 from tests.conftest import Sample
@@ -299,6 +300,24 @@ def test_five_hundred_listeners_cost_no_thread_each(quiet_api: Api, quiet_jobs: 
     assert threads < 60, "32 are for requests"
     for listener in opened:
         listener.close()
+
+
+def test_who_goes_away_leaves_nothing_behind(
+    quiet_api: Api, quiet_settings: StorageSettings, quiet_jobs: JobStore
+) -> None:
+    opened = [_listener(quiet_api, stored(quiet_jobs, owner="").job_id) for _ in range(20)]
+    assert all(_until(listener, b"event: status") for listener in opened)
+    client = connect(quiet_settings, JOBS_DATABASE)
+
+    def reading() -> bool:
+        return any(one["cmd"] == "xread" and "b" in one["flags"] for one in client.client_list())
+
+    wait_until(reading)
+    for listener in opened:
+        listener.close()
+
+    # The reader reads as long as there is anything to read for.
+    wait_until(lambda: not reading())
 
 
 def test_a_slow_listener_costs_no_memory_and_misses_nothing(quiet_api: Api, quiet_jobs: JobStore) -> None:
