@@ -27,7 +27,14 @@ from service.backend import Backend
 from service.errors import ApiError
 from service.options import OptionFields, fill_in, read_form, read_sidecar
 from service.subtitles import subtitle_rules
-from storage.errors import JobConflict, JobMissing, ObjectMissing, StorageError
+from storage.errors import (
+    JobConflict,
+    JobMissing,
+    ObjectMissing,
+    QueueUnavailable,
+    StorageError,
+    StoreUnavailable,
+)
 from storage.inbox import InboxIndex, Version, is_marked, mark, sweep_marks, version_of
 from storage.job import Job, JobStatus, Options, Source
 from storage.keys import EXTENSIONS
@@ -137,7 +144,13 @@ class Inbox:
         for version in self._index.remembered(seconds / 2, _TAKEN):
             if stopping.is_set():
                 return
-            self._look_again(version)
+            try:
+                self._look_again(version)
+            except (StoreUnavailable, QueueUnavailable):
+                raise
+            except Exception:  # One object must not keep the others from their turn. It is found and tried again.
+                log.exception("object not taken", job_id=version.job_id)
+                self._index.forget(version)
         if self._index.waiting() < _WAITING and self._find_new() and self._jobs.due("inbox marks", 86_400):
             self._index.drop_unseen()
             log.info("inbox marks swept", removed=sweep_marks(self._index, self._objects))

@@ -81,6 +81,32 @@ def test_what_is_put_is_what_is_got(store: ObjectStore, prefix: str) -> None:
     assert info.modified > 1_700_000_000
 
 
+def test_metadata_come_back_with_their_names_in_small_letters(store: ObjectStore, prefix: str) -> None:
+    store.put(f"{prefix}a", b"sound", "audio/mpeg", metadata={"Response-Format": "srt"})
+
+    assert store.head(f"{prefix}a").metadata == {"response-format": "srt"}
+
+
+def test_a_list_can_begin_behind_a_key(store: ObjectStore, prefix: str) -> None:
+    for name in ("a", "b", "b+ü", "c"):
+        store.put(prefix + name, b"", "text/plain")
+
+    assert [item.key for item in store.list(prefix, after=f"{prefix}b")] == [f"{prefix}b+ü", f"{prefix}c"]
+
+
+def test_only_the_version_that_is_known_is_opened(store: ObjectStore, prefix: str) -> None:
+    store.put(f"{prefix}a", b"first", "audio/mpeg")
+    known = store.head(f"{prefix}a").etag
+    with store.open(f"{prefix}a", known) as reader:
+        content = reader.readall()
+    store.put(f"{prefix}a", b"second", "audio/mpeg")
+
+    with pytest.raises(ObjectMissing, match="was replaced"):
+        store.open(f"{prefix}a", known)
+
+    assert content == b"first"
+
+
 def test_an_empty_object_is_an_object(store: ObjectStore, prefix: str) -> None:
     store.put(f"{prefix}empty", b"", "audio/wav")
 
