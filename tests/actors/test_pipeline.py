@@ -417,7 +417,7 @@ def test_a_long_recording_is_cut_and_its_words_stand_where_they_stood_uncut(
     # Without the one that counts: "1-2-3" or "one, two, three" is Whisper's choice.
     sentences = [sample for sample in speech["en"] if "two" not in sample.text.lower()]
     recording = wav(joined(sentences, seconds=100, gap_seconds=APART_SECONDS))
-    wanted: dict[str, object] = {"timestamp_granularity": "word"}
+    wanted: dict[str, object] = {"timestamp_granularity": "word", "segment_details": True}
     cutting = world.worker(CHUNK_TARGET_SECONDS="15", CHUNK_MAX_SECONDS="25")
     cut = world.submit(recording, **wanted)
     in_pieces = world.finished(cut)
@@ -435,6 +435,9 @@ def test_a_long_recording_is_cut_and_its_words_stand_where_they_stood_uncut(
     assert [segment.id for segment in a.segments] == list(range(len(a.segments)))
     assert normalize(a.text) == normalize(b.text)
     assert max(shifts_of_words(a, b)) <= 0.05
+    # Also where a segment's window begins is told in the recording's time, and windows last 30 s at most.
+    seeks = [(segment.details.seek / 100 if segment.details else -1) for segment in a.segments]
+    assert all(-0.02 <= segment.start - seek <= 30 for segment, seek in zip(a.segments, seeks, strict=True))
     assert world.chunk_objects(cut) == []
 
 

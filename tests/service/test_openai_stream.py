@@ -10,6 +10,7 @@ from openai.types.audio import Transcription
 from tests.conftest import Sample
 from tests.recordings import joined, wav
 from tests.service.apis import Api
+from tests.service.conftest import StartApi
 from tests.service.openai_client import connected, newest, says_fox, told
 from tests.service.test_transcribe import is_final, wait_for
 
@@ -86,10 +87,10 @@ def test_a_client_that_stops_listening_cancels_its_job(client: openai.OpenAI, ap
 
 def test_a_client_that_stops_waiting_cancels_its_job(api: Api, long_talk: bytes) -> None:
     # What the SDK says of its patience would make the API answer before.
-    hasty = connected(api, timeout=2.0, default_headers={"X-Stainless-Read-Timeout": "600"})
+    silent = {"X-Stainless-Read-Timeout": "600"}
 
-    with hasty, pytest.raises(openai.APITimeoutError):
-        hasty.audio.transcriptions.create(file=("long.wav", long_talk), model="whisper-1")
+    with connected(api, timeout=2.0) as hasty, pytest.raises(openai.APITimeoutError):
+        hasty.audio.transcriptions.create(file=("long.wav", long_talk), model="whisper-1", extra_headers=silent)
 
     assert wait_for(api, newest(api)["job_id"], is_final, 10)["status"] == "cancelled"
 
@@ -107,6 +108,20 @@ def test_when_waiting_takes_too_long_the_sdk_is_told_and_the_job_goes_on(api: Ap
     assert job_id in raised.value.message
     assert api.client.get("/api/v1/jobs").json()["total"] == before + 1
     assert api.client.post(f"/api/v1/jobs/{job_id}/cancel").json()["status"] == "cancelled"
+
+
+def test_a_stream_that_cannot_begin_leaves_no_job_at_work(api: Api, start_api: StartApi, long_talk: bytes) -> None:
+    full = start_api(api.settings, MAX_LISTENERS="1")
+    source = {"type": "upload", "filename": "talk.wav", "size": 5}
+    waiting = api.client.post("/api/v1/jobs", json={"source": source}).json()["job_id"]
+
+    with full.client.stream("GET", f"/api/v1/jobs/{waiting}/events"), connected(full) as client:
+        with pytest.raises(openai.InternalServerError) as raised:
+            client.audio.transcriptions.create(file=("long.wav", long_talk), model="whisper-1", stream=True)
+
+        job = wait_for(api, newest(api)["job_id"], is_final, 10)
+    assert (raised.value.status_code, raised.value.code) == (503, "too_many_listeners")
+    assert job["status"] == "cancelled"
 
 
 def test_the_asynchronous_client_asks_for_several_at_once(api: Api, talk: bytes) -> None:
