@@ -8,6 +8,7 @@ import pytest
 
 from actors import formats
 from actors.broker import queued
+from actors.layout import layout_of
 from actors.recovery import Outcome, Recovery
 from storage.errors import JobMissing
 from storage.job import Job, JobStatus, Options, Source, Upload, new_job_id
@@ -43,7 +44,7 @@ def awaiting(**fields: object) -> Job:
 def completed(house: House, job: Job, warnings: list[str]) -> Job:
     """As the pipeline does it."""
     claim = house.jobs.claim(accepted(house, job).job_id, "w", lease_seconds=60, max_attempts=3)
-    bodies = {name: formats.render(SAID, name, job.options.max_line_width) for name in formats.FORMATS}
+    bodies = {name: formats.render(SAID, name, layout_of(job.options)) for name in formats.FORMATS}
     for name, body in bodies.items():
         house.objects.put(result_key(job.job_id, name), body, formats.FORMATS[name].media_type)
     if warnings:
