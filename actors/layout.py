@@ -64,6 +64,8 @@ _CUE, _SHORT, _SHORT_COLUMNS = 15.0, 2.5, 15
 _FULL = 20.0
 #: The cost of no time at all to read a cue, of a cue that is too long, and how many milliseconds more cost one more.
 _HURRY, _TOO_LONG, _TOO_LONG_STEP = 60.0, 25.0, 50
+#: How much of the cost of a break counts where it is between two lines of a cue.
+_BETWEEN_LINES = 1 / 3
 #: Breaks that cost more end no cue, where there is another way.
 _BAD_BREAK = 50
 #: The cost of lines whose widths differ by a whole line, and of a line with one short word.
@@ -171,6 +173,16 @@ def _reach(upto: list[int], spaced: list[bool], width: int) -> list[int]:
     return reach
 
 
+def _back(reach: list[int]) -> list[int]:
+    """For each piece, and for the end, where the longest line begins that ends before it."""
+    back, begin = [0], 0
+    for end in range(1, len(reach) + 1):
+        while reach[begin] < end:
+            begin += 1
+        back.append(begin)
+    return back
+
+
 # Cues
 
 
@@ -190,6 +202,7 @@ def _cue_ends(passage: Passage, rules: _Rules, upto: list[int], reach: list[int]
     until = [ends[0], *[min(starts[end] - rules.gap, ends[end - 1] + _LINGER) for end in range(1, total)]]
     until.append(ends[-1] + _LINGER)
     most = rules.most or _MOST_TIME
+    back = _back(reach)
     best = [math.inf] * (total + 1)
     came = [0] * (total + 1)
     best[0] = 0.0
@@ -207,6 +220,8 @@ def _cue_ends(passage: Passage, rules: _Rules, upto: list[int], reach: list[int]
             if width > widest:
                 width = widest
             cost += price[width]
+            if back[end] <= reach[begin] < end:
+                cost += _BETWEEN_LINES * min(costs[back[end] - 1 : reach[begin]])
             need, time = needed[width], until[end] - start
             if time < need:
                 cost += _HURRY * (need - time) / need
