@@ -6,7 +6,7 @@ synchronous call answers in several media types.
 
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from litestar import Request, get
@@ -20,6 +20,7 @@ from litestar.static_files import create_static_files_router
 from actors.formats import FORMATS
 from actors.rules import Report
 from service import __version__, asr_document, idempotency, openai_document
+from service.events import JobEvent
 from service.openai_errors import PREFIX
 from service.options import NewJob, OptionFields
 from service.results import EXTENSIONS
@@ -166,14 +167,24 @@ def complete(written: dict[str, Any]) -> dict[str, Any]:
     asr_document.describe(paths)
     openai_document.describe(paths, components["schemas"], _form(), _SCHEMAS + "{name}")
     paths["/api/v1/jobs/{job_id}/events"]["get"]["responses"]["200"] = {
-        "description": "Server-Sent Events, each with `id`, `event` and `data`, which is JSON.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "description": "Server-Sent Events.",
+        "content": {"text/event-stream": {"schema": _event_schema()}},
     }
     for extension, kind in EXTENSIONS.items():
         operation = paths[f"/api/v1/jobs/{{job_id}}/transcript.{extension}"]["get"]
         operation["responses"]["200"]["content"] = _transcript_content(kind.name)
         operation["parameters"] += _rule_parameters()
     return document
+
+
+def _event_schema() -> dict[str, Any]:
+    """Of each event, as OpenAPI 3.1 describes a stream."""
+    fields = {
+        "id": {"type": "string"},
+        "event": {"type": "string", "enum": list(get_args(JobEvent.__annotations__["type"]))},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    }
+    return {"type": "object", "required": list(fields), "properties": fields}
 
 
 def _form() -> dict[str, Any]:

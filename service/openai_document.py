@@ -28,8 +28,11 @@ def describe(paths: dict[str, Any], schemas: dict[str, Any], form: dict[str, Any
         content: dict[str, Any] = {"application/json": {"schema": {"anyOf": kinds}}}
         content |= {media_type(name): {"schema": {"type": "string"}} for name in get_args(Format) if name in _TEXTS}
         if task == "transcriptions":
-            said = "Lines of `data: {…}`: TextDelta for each segment, TextDone at the end, ErrorBody if it fails."
-            content["text/event-stream"] = {"schema": {"type": "string", "description": said}}
+            said = "TextDelta for each segment, TextDone at the end, ErrorBody if it fails."
+            data = {"type": "string", "contentMediaType": "application/json", "description": said}
+            content["text/event-stream"] = {
+                "schema": {"type": "object", "required": ["data"], "properties": {"data": data}}
+            }
         route["responses"]["200"] = {"description": "The transcript in the asked format.", "content": content}
 
 
