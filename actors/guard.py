@@ -21,9 +21,20 @@ _MAX_URL_CHARACTERS = 4096
 
 #: https://www.rfc-editor.org/rfc/rfc6052: IPv6-only networks reach IPv4 through it.
 _NAT64 = IPv6Network("64:ff9b::/96")
-#: Not public, though ipaddress of some Python versions says so: a network's own NAT64 (RFC 8215), IPv6's former private
-#: addresses (RFC 3879), and the public address at which Azure's machines have their host's own server.
-_NOT_PUBLIC = tuple(ip_network(text) for text in ("64:ff9b:1::/48", "fec0::/10", "168.63.129.16/32"))
+#: Not public, though ipaddress of some Python versions says so.
+_NOT_PUBLIC = tuple(
+    ip_network(text)
+    for text in (
+        "168.63.129.16/32",  # Public, but at Azure's machines it is their host's own server.
+        "192.0.0.0/24",  # The IETF's protocols (RFC 6890); clouds have had metadata there.
+        "192.88.99.0/24",  # Relays of 6to4, given up (RFC 7526).
+        "64:ff9b:1::/48",  # A network's own NAT64 (RFC 8215).
+        "2001::/23",  # The IETF's protocols (RFC 2928), Teredo among them.
+        "2002::/16",  # 6to4: an IPv4 address in IPv6's clothes, of whatever kind.
+        "3fff::/20",  # For documents (RFC 9637).
+        "fec0::/10",  # IPv6's former private addresses (RFC 3879).
+    )
+)
 #: The resolver's words for a name that is not there; all its others may be different a moment later.
 _NO_SUCH_NAME = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 
@@ -137,8 +148,6 @@ def _ascii(host: str) -> str:
 def _is_public(address: Address) -> bool:
     if address in _NAT64:
         return _is_public(IPv4Address(int(address) & 0xFFFFFFFF))
-    if isinstance(address, IPv6Address) and address.sixtofour is not None and not _is_public(address.sixtofour):
-        return False
     if not address.is_global or address.is_multicast or address.is_reserved:
         return False
     return not any(address in network for network in _NOT_PUBLIC)

@@ -58,7 +58,6 @@ def origin() -> Iterator[Origin]:
         "[2001:4860:4860::8888]",
         "[::ffff:8.8.8.8]",  # IPv4 in IPv6's clothes
         "[64:ff9b::8.8.8.8]",  # through NAT64
-        "[2002:808:808::1]",  # through 6to4
         "134744072",  # 8.8.8.8 as one number
     ],
 )
@@ -81,23 +80,32 @@ def test_public_addresses_are_allowed(host: str) -> None:
         "172.31.255.255",
         "192.168.0.1",
         "100.64.0.1",  # carriers' own
+        "100.100.100.200",  # in it, Alibaba's metadata
         "169.254.169.254",  # clouds' metadata
         "168.63.129.16",  # Azure's
         "224.0.0.1",
         "239.255.255.250",
         "240.0.0.1",
         "255.255.255.255",
+        "192.0.0.8",  # of the IETF's protocols
+        "192.0.0.192",  # Oracle's metadata, formerly
+        "192.88.99.1",  # of 6to4's relays
         "198.18.0.1",  # for benchmarks
+        "198.19.255.255",
         "[::]",
         "[::1]",
         "[::127.0.0.1]",
         "[::ffff:127.0.0.1]",
         "[::ffff:10.0.0.1]",
         "[64:ff9b::10.0.0.1]",
+        "[64:ff9b::192.0.0.192]",
         "[64:ff9b:1::8.8.8.8]",
         "[2002:7f00:1::]",
-        "[2002:a00:1::]",
+        "[2002:808:808::1]",  # through 6to4
         "[2001:0:808:808::]",  # Teredo
+        "[2001:20::1]",  # of the IETF's protocols
+        "[3fff::1]",  # for documents
+        "[5f00::1]",  # segments' own
         "[fc00::1]",
         "[fd00:ec2::254]",
         "[fe80::1]",
