@@ -22,6 +22,7 @@ from litestar.types import Guard
 from service.auth import require_key
 from service.errors import ApiError, problems
 from service.inbox import Inbox
+from service.options import NOT_JSON
 
 log = structlog.get_logger()
 
@@ -90,7 +91,7 @@ async def take_notification(request: Request[Any, Any, State], inbox: Inbox) -> 
     """Objects that were put into the inbox become jobs at once. Other buckets, prefixes and events are ignored."""
     try:
         told = msgspec.json.decode(await request.body())
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         raise ApiError("invalid_body", f"the body is not JSON: {error}") from error
     # The same object may be told of twice in one request.
     return await sync_to_thread(_take, list(dict.fromkeys(created(told))), inbox)
@@ -127,9 +128,10 @@ def _unwrapped(message: str, depth: int) -> Iterator[Created]:
     if depth >= _MAX_DEPTH:
         return
     try:
-        yield from created(msgspec.json.decode(message), depth + 1)
-    except msgspec.DecodeError:
+        told = msgspec.json.decode(message)
+    except NOT_JSON:
         return  # A message of another kind.
+    yield from created(told, depth + 1)
 
 
 def _is_creation(event: str) -> bool:

@@ -14,6 +14,9 @@ from service.subtitles import SubtitleFields
 from storage.job import Options, Priority
 from storage.model_store import MODELS
 
+#: What decoding raises of bytes that are no JSON, or are nested deeper than any JSON that is meant.
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 _Text = Annotated[str, Meta(max_length=4000)]
 WebhookUrl = Annotated[str, Meta(max_length=2000)]
 
@@ -133,7 +136,7 @@ def read_json(body: bytes, kind: type[Kind]) -> Kind:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         raise explain(kind, error) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         raise ApiError("invalid_body", f"the body is not JSON: {error}") from error
 
 
@@ -153,7 +156,7 @@ def read_sidecar(body: bytes, beneath: OptionFields) -> OptionFields:
         given = msgspec.convert(fields, _Sidecar)
     except msgspec.ValidationError as error:
         raise explain(_Sidecar, error) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         raise ApiError("invalid_body", f"it is not JSON: {error}") from error
     return _with_known_names(msgspec.structs.replace(beneath, **{name: getattr(given, name) for name in fields}))
 

@@ -68,6 +68,7 @@ def test_an_object_that_was_put_is_found_in_every_envelope(told: object, key: st
         {**EVENT_BRIDGE, "detail-type": "Object Deleted"},
         {"Type": "SubscriptionConfirmation", "SubscribeURL": "https://example.com", "Message": "confirm"},
         {"Type": "Notification", "Message": "hello"},
+        {"Type": "Notification", "Message": "[" * 100_000},
         {"Records": "none"},
         [],
         None,
@@ -168,7 +169,8 @@ def test_a_body_that_is_no_json_is_refused(told_api: Api) -> None:
     headers = {"Authorization": "Bearer a-token"}
 
     answers = [
-        told_api.client.post("/api/v1/events/s3", content=body, headers=headers) for body in (b"", b"{", b"\xff")
+        told_api.client.post("/api/v1/events/s3", content=body, headers=headers)
+        for body in (b"", b"{", b"\xff", b"[" * 100_000)
     ]
 
-    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(400, "invalid_body")] * 3
+    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(400, "invalid_body")] * 4
