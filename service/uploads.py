@@ -136,8 +136,12 @@ class Uploads:
 
     def _refuse_if_announced_too_large(self, request: Request[Any, Any, Any]) -> None:
         announced = request.headers.get("content-length", "")
-        if announced.isdecimal() and int(announced) > self._max_bytes + _FORM_OVERHEAD_BYTES:
-            raise self._too_large(f"the body has {announced} bytes")
+        if announced.isdecimal():
+            self._refuse_too_large(int(announced))
+
+    def _refuse_too_large(self, form_bytes: int) -> None:
+        if form_bytes > self._max_bytes + _FORM_OVERHEAD_BYTES:
+            raise self._too_large(f"the body has {form_bytes} bytes or more")
 
     def _too_large(self, fact: str) -> ApiError:
         return ApiError("file_too_large", f"{fact}, the limit of a recording is {self._max_bytes}")
@@ -152,7 +156,7 @@ class Uploads:
     ) -> Form:
         fields: Fields = []
         file: MultipartSegment | None = None
-        received = 0
+        came = received = 0
         segment: MultipartSegment | None = None
         text = bytearray()
         try:
@@ -163,11 +167,14 @@ class Uploads:
                         chunk = await anext(stream, b"")
                     if not chunk:
                         break
+                    # What is dropped counts, too: else nothing would bound a form that comes in chunks.
+                    came += len(chunk)
+                    self._refuse_too_large(came)
                     for event in parser.parse(chunk):
                         if isinstance(event, MultipartSegment):
                             segment, text = event, bytearray()
                             if segment.name == shape.file_field:
-                                _refuse_second(file)
+                                _refuse_second(file, shape)
                                 file = segment
                                 check_field(fields)
                                 await writer.write(shape.header)
@@ -346,6 +353,7 @@ def _file_missing(fact: str, shape: FormShape) -> ApiError:
     return ApiError("file_missing", detail, field=shape.file_field)
 
 
-def _refuse_second(file: MultipartSegment | None) -> None:
+def _refuse_second(file: MultipartSegment | None, shape: FormShape) -> None:
     if file is not None:
-        raise ApiError("invalid_parameter", "file: one recording a request, there is a second", field="file")
+        name = shape.file_field
+        raise ApiError("invalid_parameter", f"{name}: one recording a request, there is a second", field=name)

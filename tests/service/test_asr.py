@@ -122,6 +122,15 @@ def test_the_recording_is_expected_in_its_own_field(quiet_api: Api) -> None:
     assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (422, "file_missing", "audio_file")
 
 
+def test_a_second_recording_is_refused_by_its_fields_name(quiet_api: Api) -> None:
+    twice = [("audio_file", ("one.mp3", b"sound")), ("audio_file", ("two.mp3", b"sound"))]
+
+    problem = requests.post(f"{quiet_api.url}/asr", files=twice, timeout=30).json()
+
+    assert (problem["code"], problem["field"]) == ("invalid_parameter", "audio_file")
+    assert problem["detail"] == "audio_file: one recording a request, there is a second"
+
+
 def test_raw_samples_of_nothing_are_no_recording(quiet_api: Api) -> None:
     answer = ask(quiet_api, "/asr", b"", encode="false")
 
@@ -168,7 +177,7 @@ def test_a_key_is_asked_for_where_keys_are_set(start_api: StartApi, quiet_api: A
 
     answers = [ask(locked, path, b"sound") for path in ("/asr", "/detect-language")]
 
-    assert [answer.status_code for answer in answers] == [401, 401]
+    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(401, "unauthorized")] * 2
 
 
 def test_the_job_of_a_client_that_hangs_up_is_cancelled(quiet_api: Api) -> None:

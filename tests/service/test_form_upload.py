@@ -205,6 +205,18 @@ def test_a_body_that_turns_out_too_large_is_aborted(small_api: Api, quiet_store:
     assert kept(quiet_store) == before
 
 
+def test_parts_that_are_dropped_count_too(small_api: Api, quiet_store: ObjectStore) -> None:
+    before = kept(quiet_store)
+    body = [part("known_speaker_references", bytes(13 * MIB)), FILE, END]
+    path = "/v1/audio/transcriptions"
+
+    # In chunks, so that no length is announced.
+    answer = requests.post(small_api.url + path, data=iter(body), headers={"Content-Type": FORM_TYPE}, timeout=60)
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "file_too_large")
+    assert kept(quiet_store) == before
+
+
 def test_a_body_of_exactly_the_limit_is_taken(small_api: Api) -> None:
     answer = post(small_api, part("file", os.urandom(12 * MIB), "x"), END)
 
