@@ -28,11 +28,13 @@ from service.errors import ApiError
 from service.options import OptionFields, fill_in, read_form, read_sidecar
 from service.subtitles import subtitle_rules
 from storage.errors import (
+    BucketMissing,
     JobConflict,
     JobMissing,
     ObjectMissing,
     QueueUnavailable,
     StorageError,
+    StoreRefused,
     StoreUnavailable,
 )
 from storage.inbox import InboxIndex, Version, is_marked, mark, sweep_marks, version_of
@@ -51,8 +53,10 @@ _LISTED = 10_000
 _TAKEN, _WAITING = 500, 10_000
 #: Bytes of a sidecar: options are a few lines.
 _SIDECAR_BYTES = 64 * 1024
-#: S3's limit of a key.
-_KEY_BYTES = 1024
+#: S3's limit of a key, and that of many stores for what stands between two slashes.
+_KEY_BYTES, _NAME_BYTES = 1024, 255
+#: How many looks an object may break or be refused in before its job fails.
+_TRIES = 5
 
 #: What lies in an inbox and is no recording: results, options, and uploads that a client renames when they are whole.
 _NOT_RECORDINGS = frozenset(
@@ -146,14 +150,16 @@ class Inbox:
                 return
             try:
                 self._look_again(version)
-            except (StoreUnavailable, QueueUnavailable):
+            except (StoreUnavailable, BucketMissing, QueueUnavailable):
                 raise
-            except Exception:  # One object must not keep the others from their turn. It is found and tried again.
+            except Exception as error:  # One object must not keep the others from their turn. It is found again.
                 log.exception("object not taken", job_id=version.job_id)
                 self._index.forget(version)
+                if self._index.count_try(version) >= _TRIES:
+                    self._give_up(version, error)
         if self._index.waiting() < _WAITING and self._find_new() and self._jobs.due("inbox marks", 86_400):
             self._index.drop_unseen()
-            log.info("inbox marks swept", removed=sweep_marks(self._index, self._objects))
+            log.info("inbox marks swept", removed=sweep_marks(self._index, self._objects, stopping))
 
     def _find_new(self) -> bool:
         """Go on listing where the last look ended; True at the end of the inbox."""
@@ -199,12 +205,21 @@ class Inbox:
         version = version_of(info)
         if not self._index.known([version.job_id]):
             if not is_marked(version, self._objects):
-                self._accept(version, info)
+                self._accept(*self._job(version, info))
             self._index.note_known(version.job_id)
         return version.job_id
 
-    def _accept(self, version: Version, info: ObjectInfo) -> None:
-        job, problem = self._job(version, info)
+    def _give_up(self, version: Version, error: Exception) -> None:
+        """Tell by a failed job that the object cannot be taken. A store that refuses everything refuses this, too."""
+        problem = Problem("internal_error", "taking the recording broke; the service's log says more")
+        if isinstance(error, StoreRefused):
+            problem = Problem(error.code, "the store refuses the recording or its options; the service's log says more")
+        # Nothing is known of it but its key.
+        info = ObjectInfo(version.key, size=0, content_type="", modified=0.0, etag="")
+        self._accept(self._new_job(version, info, self._filled_in(OptionFields()), problem), problem)
+        self._index.note_known(version.job_id)
+
+    def _accept(self, job: Job, problem: Problem | None) -> None:
         if not self._has_record(job.job_id):
             note_job(job, self._objects)
             if self._jobs.create(job):
@@ -228,6 +243,8 @@ class Inbox:
 
     def _fail(self, job_id: str, problem: Problem) -> None:
         try:
+            if self._jobs.get(job_id).status is not JobStatus.AWAITING_UPLOAD:
+                return  # It is on its way: the problem came up after it was made.
             note_end(self._jobs.fail(job_id, problem.code, problem.sentence), self._objects)
         except (JobConflict, JobMissing):
             return  # Another process was quicker, or its client deleted it.
@@ -235,12 +252,15 @@ class Inbox:
     # What the job is to be
 
     def _job(self, version: Version, info: ObjectInfo) -> tuple[Job, Problem | None]:
-        """With a problem, the job is one that no worker takes: it fails as soon as it is there."""
-        now = time.time()
         options, problem = self._options(info)
         limit = self._backend.storage_settings.max_file_size
         if info.size > limit:
             problem = Problem("file_too_large", f"the recording has {info.size} bytes, the limit is {limit}")
+        return self._new_job(version, info, options, problem), problem
+
+    def _new_job(self, version: Version, info: ObjectInfo, options: Options, problem: Problem | None) -> Job:
+        """With a problem, the job is one that no worker takes: it fails as soon as it is there."""
+        now = time.time()
         source = Source(
             type="inbox",
             key=info.key,
@@ -249,7 +269,7 @@ class Inbox:
             content_type=info.content_type or None,
             digest=f"etag:{info.etag}",
         )
-        job = Job(
+        return Job(
             job_id=version.job_id,
             owner=self._owner,
             status=JobStatus.PENDING if problem is None else JobStatus.AWAITING_UPLOAD,
@@ -258,22 +278,28 @@ class Inbox:
             created_at=now,
             expires_at=None if problem is None else now + self._backend.storage_settings.upload_expires_seconds,
         )
-        return job, problem
 
     def _options(self, info: ObjectInfo) -> tuple[Options, Problem | None]:
         """From the object's metadata, and over them those of the sidecar."""
         where = "x-amz-meta-*"
         try:
             given = read_form({name.replace("-", "_"): _decoded(text) for name, text in info.metadata.items()})
+            self._check(given)
             sidecar = self._sidecar(info.key)
             if sidecar is not None:
                 where = f"{display_name(info.key)}.json"
                 if sidecar.size > _SIDECAR_BYTES:
                     raise ApiError("invalid_body", f"it has {sidecar.size} bytes, the limit is {_SIDECAR_BYTES}")
                 given = read_sidecar(self._objects.get(sidecar.key), given)
+                self._check(given)
             return self._filled_in(given), None
         except ApiError as error:
-            return self._filled_in(OptionFields()), Problem("invalid_parameter", f"{where}: {error.detail}")
+            code = "invalid_parameter" if error.code == "invalid_body" else error.code
+            return self._filled_in(OptionFields()), Problem(code, f"{where}: {error.detail}")
+
+    def _check(self, given: OptionFields) -> None:
+        if given.webhook_url is not None:
+            self._backend.check_url("webhook_url", given.webhook_url)
 
     def _filled_in(self, given: OptionFields) -> Options:
         return fill_in(given, self._backend.storage_settings.default_model, subtitle_rules(self._backend.settings))
@@ -284,6 +310,11 @@ class Inbox:
             info = self._objects.head(f"{key}.json")
         except ObjectMissing:
             return None
+        except StoreRefused:
+            name = key.rpartition("/")[2]
+            if len(f"{name}.json".encode()) > _NAME_BYTES or len(f"{key}.json".encode()) > _KEY_BYTES:
+                return None  # Nothing can lie at a key that the store does not know.
+            raise
         return None if is_result(info) else info
 
 
@@ -292,6 +323,10 @@ def _decoded(text: str) -> str:
     if "=?" not in text:
         return text
     try:
-        return str(make_header(decode_header(text)))
-    except (HeaderParseError, LookupError, UnicodeDecodeError):
+        decoded = str(make_header(decode_header(text)))
+        decoded.encode()
+    # Besides charsets that are none: some decode to half a character, `undefined` refuses with a bare UnicodeError, and
+    # a name with a zero is a ValueError.
+    except (HeaderParseError, LookupError, ValueError):
         return text
+    return decoded

@@ -8,17 +8,20 @@ that are known; it may be lost. Keys, all in database 1:
     bs:inbox:known   sorted set: id of a version that is a job, or need not become one -> when it was last seen
     bs:inbox:new     sorted set: `{id} {key}` of a version not yet looked at twice -> when it was seen first
     bs:inbox:cursor  string: the key behind which the next look begins
+    bs:inbox:tries   hash: id of a version that could not be taken -> in how many looks
 """
 
 import hashlib
+import threading
 import time
 from collections.abc import Collection, Iterable
+from itertools import islice
 from typing import Any
 
 import msgspec
 import redis
 
-from storage.errors import ObjectMissing
+from storage.errors import ObjectMissing, StoreRefused
 from storage.job import Job, Source, is_job_id
 from storage.keys import ingested_key
 from storage.object_store import ObjectInfo, ObjectStore
@@ -126,6 +129,11 @@ class InboxIndex:
         self._redis.zrem("bs:inbox:new", f"{version.job_id} {version.key}")
 
     @redis_errors()
+    def count_try(self, version: Version) -> int:
+        """In how many looks it could not be taken, this one included."""
+        return int(self._redis.hincrby("bs:inbox:tries", version.job_id, 1))
+
+    @redis_errors()
     def cursor(self) -> str:
         """The key behind which the next look begins; empty: at the beginning."""
         return self._redis.get("bs:inbox:cursor") or ""
@@ -136,30 +144,49 @@ class InboxIndex:
 
     @redis_errors()
     def drop_unseen(self) -> None:
-        """Objects that are gone need no entry."""
+        """Objects that are gone need no entry. Tries are counted anew: five of them take less than a day."""
         self._redis.zremrangebyscore("bs:inbox:known", "-inf", time.time() - 2 * _FRESH_SECONDS)
+        self._redis.delete("bs:inbox:tries")
 
     def _note(self, job_ids: Collection[str]) -> None:
         if job_ids:
             self._redis.zadd("bs:inbox:known", dict.fromkeys(job_ids, time.time()))
 
 
-def sweep_marks(index: InboxIndex, objects: ObjectStore, older_than_seconds: float = _FRESH_SECONDS) -> int:
+def sweep_marks(
+    index: InboxIndex, objects: ObjectStore, stopping: threading.Event, older_than_seconds: float = _FRESH_SECONDS
+) -> int:
     """Remove the marks of versions that are gone or replaced: they cannot come again. Returns how many there were."""
     removed = 0
-    for item in objects.list("ingested/"):
-        job_id = item.key.removeprefix("ingested/").removesuffix(".json")
+    old = (
+        item.key
+        for item in objects.list("ingested/")
+        if is_job_id(_marked_id(item.key)) and item.modified <= time.time() - older_than_seconds
+    )
+    while some := list(islice(old, 1000)):
         # What a look has seen lately is there. Of the others the bucket is asked, for the index may be lost.
-        if not is_job_id(job_id) or item.modified > time.time() - older_than_seconds or index.known([job_id]):
-            continue
-        try:
-            noted = msgspec.json.decode(objects.get(item.key), type=Mark)
-            there = version_of(objects.head(noted.key)).job_id == job_id
-        except msgspec.DecodeError:
-            continue  # Not a mark of ours.
-        except ObjectMissing:
-            there = False
-        if not there:
-            objects.delete(item.key)
-            removed += 1
+        known = index.known([_marked_id(key) for key in some])
+        for key in some:
+            if stopping.is_set():
+                return removed
+            if _marked_id(key) not in known and _is_outlived(key, objects):
+                objects.delete(key)
+                removed += 1
     return removed
+
+
+def _marked_id(key: str) -> str:
+    return key.removeprefix("ingested/").removesuffix(".json")
+
+
+def _is_outlived(key: str, objects: ObjectStore) -> bool:
+    """Whether the version that the mark tells of lies in the bucket no more."""
+    try:
+        noted = msgspec.json.decode(objects.get(key), type=Mark)
+        return version_of(objects.head(noted.key)).job_id != _marked_id(key)
+    except (msgspec.DecodeError, RecursionError):
+        return False  # Not a mark of ours.
+    except StoreRefused:
+        return False  # An object that the store does not show to the service.
+    except ObjectMissing:
+        return True

@@ -22,10 +22,11 @@ from service.auth import owner_of
 from service.backend import Backend
 from service.inbox import Inbox, is_recording, read_prefix
 from service.settings import ServiceSettings
+from storage.errors import StoreRefused
 from storage.inbox import InboxIndex, Version, sweep_marks
 from storage.job import Job
 from storage.keys import ingested_key, job_key
-from storage.object_store import ObjectStore
+from storage.object_store import ObjectInfo, ObjectStore
 from storage.redis_client import JOBS_DATABASE
 from storage.removal import remove_job
 from storage.settings import SettingsError, StorageSettings
@@ -337,6 +338,77 @@ def test_options_that_cannot_be_read_fail_the_job_with_a_sentence_that_says_wher
     assert job.expires_at is not None
 
 
+@pytest.mark.parametrize(
+    "prompt", ["=?undefined?q?x?=", "=?unicode_escape?q?=5Cud800?=", "=?utf-8?b?x?=", "=?none?q?x?="]
+)
+def test_metadata_whose_coding_cannot_be_read_are_taken_as_they_are(dropped: Dropped, prompt: str) -> None:
+    dropped.put("inbox/talk.mp3", metadata={"prompt": prompt})
+
+    job_id = dropped.inbox.take("inbox/talk.mp3")
+
+    assert dropped.backend.jobs.get(job_id or "").options.prompt == prompt
+
+
+@pytest.mark.parametrize("length", [250, 251, 255])
+def test_a_name_that_leaves_no_room_for_a_sidecars_is_taken(dropped: Dropped, length: int) -> None:
+    key = f"inbox/{'x' * (length - 4)}.mp3"
+    dropped.put(key)
+
+    job_id = dropped.inbox.take(key)
+
+    assert dropped.backend.jobs.get(job_id or "").status == "pending"
+
+
+@pytest.mark.parametrize("sidecar", [False, True])
+def test_a_webhook_that_leads_to_a_private_address_fails_the_job(dropped: Dropped, sidecar: bool) -> None:
+    url = "http://127.0.0.1/hook"
+    if sidecar:
+        dropped.put("inbox/talk.mp3.json", f'{{"webhook_url": "{url}"}}'.encode())
+    dropped.put("inbox/talk.mp3", metadata={} if sidecar else {"webhook-url": url})
+
+    job_id = dropped.inbox.take("inbox/talk.mp3")
+
+    job = dropped.backend.jobs.get(job_id or "")
+    assert (job.status, job.error_code, job.options.webhook_url) == ("failed", "url_not_allowed", None)
+    assert (job.error or "").startswith(("x-amz-meta-*", "talk.mp3.json")[sidecar] + ": webhook_url: ")
+
+
+class Withholding(ObjectStore):
+    """A store whose rules keep some objects from the service, although it lists them."""
+
+    def head(self, key: str) -> ObjectInfo:
+        if key == "inbox/secret.wav":
+            raise StoreRefused(f"head {key}: the store answered 403")
+        return super().head(key)
+
+
+def test_an_object_that_is_refused_again_and_again_is_a_failed_job(dropped: Dropped) -> None:
+    withholding = msgspec.structs.replace(dropped.backend, objects=Withholding(dropped.settings))
+    dropped.inbox = Inbox(withholding, dropped.index)
+    dropped.put("inbox/secret.wav")
+
+    dropped.look_until(lambda: "inbox/secret.wav" in dropped.jobs())
+    job = dropped.jobs()["inbox/secret.wav"]
+    dropped.settle()
+
+    assert (job.status, job.error_code, dropped.messages()) == ("failed", "storage_refused", 1)
+    assert dropped.jobs() == {"inbox/secret.wav": job}
+    assert (dropped.index.known([job.job_id]), dropped.index.waiting()) == ({job.job_id}, 0)
+
+
+def test_a_problem_that_comes_up_after_the_job_was_made_does_not_fail_it(dropped: Dropped) -> None:
+    dropped.put("inbox/talk.wav")
+    job_id = dropped.inbox.take("inbox/talk.wav") or ""
+    # What a kill -9 before the mark leaves; then somebody puts a sidecar.
+    dropped.backend.objects.delete(ingested_key(job_id))
+    dropped.forget()
+    dropped.put("inbox/talk.wav.json", b"{")
+
+    again = dropped.inbox.take("inbox/talk.wav")
+
+    assert (again, dropped.backend.jobs.get(job_id).status) == (job_id, "pending")
+
+
 def test_the_result_of_another_recording_is_no_sidecar(dropped: Dropped) -> None:
     dropped.put("inbox/talk.en.json", b'{"text": "..."}', {"bucketscribe-source": "0"})
     dropped.put("inbox/talk.en")
@@ -387,10 +459,13 @@ def test_marks_of_objects_that_are_gone_are_swept_and_others_stay(
     dropped.client.remove_object(dropped.bucket, "inbox/goes.wav")
     dropped.forget()
 
-    young = sweep_marks(dropped.index, dropped.backend.objects)
-    removed = sweep_marks(dropped.index, dropped.backend.objects, older_than_seconds=0)
+    stopping, stopped = threading.Event(), threading.Event()
+    stopped.set()
+    young = sweep_marks(dropped.index, dropped.backend.objects, stopping)
+    at_the_end = sweep_marks(dropped.index, dropped.backend.objects, stopped, older_than_seconds=0)
+    removed = sweep_marks(dropped.index, dropped.backend.objects, stopping, older_than_seconds=0)
 
-    assert (young, removed) == (0, 1)
+    assert (young, at_the_end, removed) == (0, 0, 1)
     assert [item.key for item in dropped.backend.objects.list("ingested/")] == [ingested_key(stays or "")]
     assert stays != goes
 
