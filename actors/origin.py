@@ -38,7 +38,9 @@ _LEAST_BYTES = 64 * 1024
 #: The longest pause that a server may ask for, in seconds.
 _MAX_RETRY_AFTER = 600
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+#: A number has 19 digits at most: Python refuses to read one of thousands.
+_NUMBER = r"[0-9]{1,19}"
+_CONTENT_RANGE = re.compile(rf"bytes ({_NUMBER})-{_NUMBER}/({_NUMBER}|\*)")
 
 
 class Answer(NamedTuple):
@@ -169,7 +171,7 @@ def _answer(response: httpcore.Response, begin: int, validator: str | None, name
         changed = current is not None and current != validator
     else:
         changed = begin > 0 and (current is None or current != validator)
-        begin, total = 0, int(headers["content-length"]) if headers["content-length"].isdecimal() else None
+        begin, total = 0, _number(headers["content-length"])
     if changed:
         raise OriginChanged(f"the recording at {watch.host} changed while it was fetched")
     return Answer(
@@ -196,8 +198,7 @@ def _refuse(status: int, headers: _Headers, host: str) -> None:
     if status in (412, 416):
         raise OriginChanged(f"{fact}: the recording changed while it was fetched")
     if status in _FAILING or status >= 500:
-        wanted = headers["retry-after"]
-        raise OriginFailing(fact, retry_after=min(int(wanted), _MAX_RETRY_AFTER) if wanted.isdecimal() else 0.0)
+        raise OriginFailing(fact, retry_after=min(_number(headers["retry-after"]) or 0, _MAX_RETRY_AFTER))
     raise OriginRefused(fact)
 
 
@@ -205,7 +206,12 @@ def _range(header: str, begin: int, host: str) -> tuple[int, int | None]:
     found = _CONTENT_RANGE.fullmatch(header)
     if found is None or int(found[1]) > begin:
         raise OriginRefused(f"{host} sent another part of the recording than was asked for")
-    return int(found[1]), None if found[3] == "*" else int(found[3])
+    return int(found[1]), _number(found[2])
+
+
+def _number(text: str) -> int | None:
+    """None: it is none."""
+    return int(text) if re.fullmatch(_NUMBER, text) else None
 
 
 def _validator(headers: _Headers) -> str | None:

@@ -69,7 +69,7 @@ class _Handler(BaseHTTPRequestHandler):
         begin = self._begins(served)
         rest = served.body[begin:][: served.most if begin else None]
         self._begin(206 if begin else 200)
-        if begin:
+        if begin and "Content-Range" not in served.headers:
             self.send_header("Content-Range", f"bytes {begin}-{begin + len(rest) - 1}/{len(served.body)}")
         modified = formatdate(served.modified, usegmt=True) if served.modified else None
         fields: dict[str, str | None] = {"Content-Type": served.content_type, "ETag": served.etag}

@@ -187,6 +187,17 @@ def test_a_server_that_gives_a_range_in_pieces_is_asked_for_the_next(
     assert origin.ranges() == [None, *(f"bytes={at * MIB}-" for at in (9, 13, 17))]
 
 
+@pytest.mark.parametrize("told", ["bytes {many}-{many}/{many}", "bytes 524288-1048575/{many}"])
+def test_a_range_of_endless_numbers_is_refused(house: Fetching, origin: Origin, told: str) -> None:
+    lie = {"Content-Range": told.format(many="9" * 5000)}
+    origin.served["/talk"] = Served(body=bytes(MIB), breaks=[MIB // 2], headers=lie)
+
+    job = house.fetch(f"{origin.url}/talk")
+
+    assert (job.status, job.error_code) == (JobStatus.FAILED, "url_refused")
+    assert "another part of the recording" in (job.error or "")
+
+
 def test_a_recording_that_changed_meanwhile_is_fetched_anew_from_its_beginning(
     house: Fetching, origin: Origin, large: bytes
 ) -> None:
@@ -270,6 +281,7 @@ def test_a_recording_of_the_limit_itself_and_unknown_length_is_taken(house: Fetc
         (Served(statuses=[302], headers={"Location": "/talk"}), "audio_unreadable", "empty", 2),
         (Served(statuses=[302] * 9, headers={"Location": "/talk"}), "url_refused", "more than 5 redirects", 6),
         (Served(statuses=[301]), "url_refused", "127.0.0.1 redirects to nowhere", 1),
+        (Served(statuses=[503] * 2, headers={"Retry-After": "9" * 5000}), "url_failing", "it was tried 2 times", 2),
         (Served(statuses=[307], headers={"Location": "http://127.0.0.2/"}), "url_not_allowed", "not public", 1),
         (Served(statuses=[307], headers={"Location": "http://[::1]:80/"}), "url_not_allowed", "not public", 1),
         (Served(statuses=[307], headers={"Location": "file:///etc/passwd"}), "url_not_allowed", "http://", 1),
