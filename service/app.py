@@ -59,7 +59,8 @@ def create_app() -> Litestar:
     probe = health.Probe(backend)
     inbox = Inbox(backend, InboxIndex.connect(storage_settings))
 
-    guards = [require_key(settings.api_keys), *([limit_rate(rate_limit)] if rate_limit else [])]
+    counted = [limit_rate(rate_limit)] if rate_limit else []
+    guards = [require_key(settings.api_keys), *counted]
     api = Router(
         "/api/v1",
         guards=guards,
@@ -86,7 +87,7 @@ def create_app() -> Litestar:
     )
     events = Router(
         "/api/v1",
-        guards=[notifications.require_token(settings.s3_events_token, settings.api_keys)],
+        guards=[notifications.require_token(settings, *counted)],
         route_handlers=[notifications.take_notification],
     )
     openais = Router(

@@ -23,11 +23,14 @@ from service.auth import require_key
 from service.errors import ApiError, problems
 from service.inbox import Inbox
 from service.options import NOT_JSON
+from service.settings import ServiceSettings
 
 log = structlog.get_logger()
 
 #: Envelopes in envelopes: EventBridge or S3 in SNS in SQS.
 _MAX_DEPTH = 4
+#: Objects of one notification: each costs a few requests to the store. S3 and MinIO tell of one, queues of ten.
+_MAX_OBJECTS = 1000
 
 
 class Created(msgspec.Struct, frozen=True):
@@ -52,23 +55,28 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
     ignored: int
 
 
-def require_token(token: str, api_keys: str) -> Guard:
-    """A guard: S3_EVENTS_TOKEN or an API key. Where neither is set, everyone may, as everywhere."""
+def require_token(settings: ServiceSettings, *more: Guard) -> Guard:
+    """A guard: S3_EVENTS_TOKEN, or an API key and what `more` guards say, as everywhere.
+
+    Where neither is set, everyone may, unless the inbox is switched off.
+    """
+    token, api_keys = settings.s3_events_token, settings.api_keys
     require_api_key = require_key(api_keys)
 
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-        if token:
+        if token or (not api_keys and settings.inbox_seconds == 0):
             scheme, _, given = connection.headers.get("authorization", "").partition(" ")
-            if scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode()):
+            if token and scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode()):
                 return
             if not api_keys:
                 raise ApiError(
                     "unauthorized",
-                    "send S3_EVENTS_TOKEN as `Authorization: Bearer`",
+                    "send S3_EVENTS_TOKEN as `Authorization: Bearer`" + ("" if token else "; none is set"),
                     headers={"WWW-Authenticate": 'Bearer realm="bucketscribe"'},
                 )
-        if (answer := require_api_key(connection, handler)) is not None:
-            await answer
+        for other in (require_api_key, *more):
+            if (answer := other(connection, handler)) is not None:
+                await answer
 
     return guard
 
@@ -83,18 +91,26 @@ def require_token(token: str, api_keys: str) -> Guard:
         "invalid_body",
         "body_too_large",
         "client_disconnected",
+        "rate_limited",
         "queue_unavailable",
         "storage_unavailable",
     ),
 )
 async def take_notification(request: Request[Any, Any, State], inbox: Inbox) -> Taken:
-    """Objects that were put into the inbox become jobs at once. Other buckets, prefixes and events are ignored."""
+    """Objects that were put into the inbox become jobs at once. Other buckets, prefixes and events are ignored.
+
+    One notification may tell of 1000 objects.
+    """
     try:
         told = msgspec.json.decode(await request.body())
     except NOT_JSON as error:
         raise ApiError("invalid_body", f"the body is not JSON: {error}") from error
     # The same object may be told of twice in one request.
-    return await sync_to_thread(_take, list(dict.fromkeys(created(told))), inbox)
+    objects = list(dict.fromkeys(created(told)))
+    if len(objects) > _MAX_OBJECTS:
+        told_of = f"the notification tells of {len(objects)} objects"
+        raise ApiError("body_too_large", f"{told_of}, the limit is {_MAX_OBJECTS}")
+    return await sync_to_thread(_take, objects, inbox)
 
 
 def created(told: object, depth: int = 0) -> Iterator[Created]:

@@ -165,6 +165,39 @@ def test_only_the_token_or_an_api_key_may_tell(told_api: Api) -> None:
     assert tell(told_api, {}, **{"X-API-Key": "alice"}).status_code == 200
 
 
+def test_more_objects_than_one_notification_may_tell_of_are_refused(told_api: Api) -> None:
+    records = [{**S3, "s3": {"bucket": {"name": "b"}, "object": {"key": f"elsewhere/{n}"}}} for n in range(1001)]
+
+    most = tell(told_api, {"Records": [*records[:1000], records[0]]})
+    more = tell(told_api, {"Records": records})
+
+    assert (most.status_code, most.json()) == (200, {"jobs": [], "ignored": 1000})
+    assert (more.status_code, more.json()["code"]) == (413, "body_too_large")
+    assert more.json()["detail"] == "the notification tells of 1001 objects, the limit is 1000"
+
+
+def test_only_who_shows_the_token_may_tell_as_often_as_it_likes(start_api: StartApi, told_api: Api) -> None:
+    keys = {"S3_EVENTS_TOKEN": "a-token", "API_KEYS": f"carol-{secrets.token_hex(4)}"}
+    api = start_api(told_api.settings, INBOX_SECONDS="0", RATE_LIMIT="2/hour", **keys)
+
+    with_key = [tell(api, {}, **{"X-API-Key": keys["API_KEYS"]}) for _ in range(3)]
+    with_token = [tell(api, {}) for _ in range(3)]
+
+    api.running.kill()
+    assert [answer.status_code for answer in with_key] == [200, 200, 429]
+    assert (with_key[2].json()["code"], with_key[1].headers["RateLimit-Remaining"]) == ("rate_limited", "0")
+    assert [answer.status_code for answer in with_token] == [200, 200, 200]
+
+
+def test_where_the_inbox_is_off_nobody_may_tell_without_a_token_or_a_key(start_api: StartApi, told_api: Api) -> None:
+    api = start_api(told_api.settings, INBOX_SECONDS="0")
+
+    answers = [tell(api, {}, Authorization=given) for given in ("Bearer", "Bearer a-token", "Basic x")]
+
+    api.running.kill()
+    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(401, "unauthorized")] * 3
+
+
 def test_a_body_that_is_no_json_is_refused(told_api: Api) -> None:
     headers = {"Authorization": "Bearer a-token"}
 
