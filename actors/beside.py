@@ -45,7 +45,7 @@ def put_beside(job: Job, language: str, objects: ObjectStore) -> list[str]:
             kind = FORMATS[name]
             stored = result_key(job.job_id, name)
             # A name that is another's is so for the formats that follow, too.
-            while names and not _put(f"{names[0]}.{kind.extension}", stored, kind.media_type, about, objects):
+            while names and not _put(f"{names[0]}.{kind.extension}", stored, kind.media_type, about, job, objects):
                 del names[0]
     except StoreRefused as error:
         log.warning("results not beside their source", job_id=job.job_id, reason=str(error))
@@ -71,7 +71,7 @@ def _is_replaced(job: Job, objects: ObjectStore) -> bool:
         return False
 
 
-def _put(key: str, stored: str, media_type: str, about: dict[str, str], objects: ObjectStore) -> bool:
+def _put(key: str, stored: str, media_type: str, about: dict[str, str], job: Job, objects: ObjectStore) -> bool:
     """Put the result that is stored at another key, unless it is there; False: something else is."""
     there = _head(key, objects)
     if there is None:
@@ -82,8 +82,8 @@ def _put(key: str, stored: str, media_type: str, about: dict[str, str], objects:
             there = _head(key, objects)  # Somebody was quicker, if only a first try of ours whose answer was lost.
     if there is None or there.metadata.get(_SOURCE) != about[_SOURCE]:
         return False
-    if there.metadata.get(_JOB) != about[_JOB]:
-        # Of what lay at the source's key before.
+    # Of what lay at the source's key before, or, if this worker was slow, of what has replaced it since.
+    if there.metadata.get(_JOB) != about[_JOB] and not _is_replaced(job, objects):
         objects.put(key, objects.get(stored), media_type, metadata=about)
     return True
 

@@ -1,6 +1,7 @@
 """Results beside their source: names, and that nothing of anybody else is overwritten."""
 
 import secrets
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -10,7 +11,8 @@ from actors.formats import FORMATS
 from storage.inbox import known_etag
 from storage.job import Job, JobStatus, Options, Source, new_job_id
 from storage.keys import result_key
-from storage.object_store import ObjectStore
+from storage.object_store import ObjectInfo, ObjectStore
+from storage.settings import StorageSettings
 
 
 @pytest.fixture
@@ -134,6 +136,38 @@ def test_a_recording_that_was_moved_away_has_its_results_where_it_lay(object_sto
     put_beside(job, "en", object_store)
 
     assert sorted(lying_in(folder, object_store)) == ["talk.en.json", "talk.en.srt", "talk.en.txt", "talk.en.vtt"]
+
+
+class Interrupted(ObjectStore):
+    """Something happens before the first result is read: its worker is a slow one."""
+
+    def __init__(self, settings: StorageSettings, interruption: Callable[[], object]) -> None:
+        super().__init__(settings)
+        self._interruptions = [interruption]
+
+    def head(self, key: str) -> ObjectInfo:
+        if key.endswith(".json") and self._interruptions:
+            self._interruptions.pop()()
+        return super().head(key)
+
+
+def test_a_slow_worker_does_not_overwrite_the_results_of_the_recording_that_has_replaced_its_own(
+    store_settings: StorageSettings, object_store: ObjectStore, folder: str
+) -> None:
+    newer: list[Job] = []
+
+    def replace() -> None:
+        newer.append(transcribed(f"{folder}/talk.mp3", object_store, recording=b"another sound"))
+        put_beside(newer[0], "en", object_store)
+
+    older = transcribed(f"{folder}/talk.mp3", object_store)
+
+    put_beside(older, "en", Interrupted(store_settings, replace))
+
+    there = lying_in(folder, object_store)
+    assert [there[f"talk.en.{kind}"] for kind in ("json", "srt")] == [
+        f"{kind} of {newer[0].job_id}".encode() for kind in ("json", "srt")
+    ]
 
 
 def test_a_job_of_another_door_leaves_nothing_beside_its_source(object_store: ObjectStore, folder: str) -> None:

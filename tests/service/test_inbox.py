@@ -349,16 +349,6 @@ def test_metadata_whose_coding_cannot_be_read_are_taken_as_they_are(dropped: Dro
     assert dropped.backend.jobs.get(job_id or "").options.prompt == prompt
 
 
-@pytest.mark.parametrize("length", [250, 251, 255])
-def test_a_name_that_leaves_no_room_for_a_sidecars_is_taken(dropped: Dropped, length: int) -> None:
-    key = f"inbox/{'x' * (length - 4)}.mp3"
-    dropped.put(key)
-
-    job_id = dropped.inbox.take(key)
-
-    assert dropped.backend.jobs.get(job_id or "").status == "pending"
-
-
 @pytest.mark.parametrize("sidecar", [False, True])
 def test_a_webhook_that_leads_to_a_private_address_fails_the_job(dropped: Dropped, sidecar: bool) -> None:
     url = "http://127.0.0.1/hook"
@@ -374,17 +364,30 @@ def test_a_webhook_that_leads_to_a_private_address_fails_the_job(dropped: Droppe
 
 
 class Withholding(ObjectStore):
-    """A store whose rules keep some objects from the service, although it lists them."""
+    """A store that refuses names that it cannot have, and whose rules keep an object from the service."""
 
     def head(self, key: str) -> ObjectInfo:
-        if key == "inbox/secret.wav":
+        if key == "inbox/secret.wav" or len(key.rpartition("/")[2].encode()) > 255:
             raise StoreRefused(f"head {key}: the store answered 403")
         return super().head(key)
 
 
+def withheld(dropped: Dropped) -> Inbox:
+    return Inbox(msgspec.structs.replace(dropped.backend, objects=Withholding(dropped.settings)), dropped.index)
+
+
+@pytest.mark.parametrize("length", [250, 251, 255])
+def test_a_name_that_leaves_no_room_for_a_sidecars_is_taken(dropped: Dropped, length: int) -> None:
+    key = f"inbox/{'x' * (length - 4)}.mp3"
+    dropped.put(key)
+
+    job_id = withheld(dropped).take(key)
+
+    assert dropped.backend.jobs.get(job_id or "").status == "pending"
+
+
 def test_an_object_that_is_refused_again_and_again_is_a_failed_job(dropped: Dropped) -> None:
-    withholding = msgspec.structs.replace(dropped.backend, objects=Withholding(dropped.settings))
-    dropped.inbox = Inbox(withholding, dropped.index)
+    dropped.inbox = withheld(dropped)
     dropped.put("inbox/secret.wav")
 
     dropped.look_until(lambda: "inbox/secret.wav" in dropped.jobs())
