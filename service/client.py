@@ -17,8 +17,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import msgspec
-
 from service.client_errors import (
     ClientError,
     JobCancelled,
@@ -29,10 +27,11 @@ from service.client_errors import (
     UploadFailed,
     WaitTimedOut,
     raise_unless_completed,
+    read,
 )
 from service.client_events import Story
 from service.client_http import ApiConnection
-from service.client_submit import Source, Submission, as_text, is_url, read_job
+from service.client_submit import Source, Submission, as_text, is_url
 from service.client_types import EXTENSIONS, Event, Format, Job, JobPage, Option
 from service.client_upload import OnProgress
 from service.unfinished import Unfinished
@@ -184,7 +183,7 @@ class Client:
         Raises:
             RequestRefused, Unreachable.
         """
-        return read_job(self._api.call("GET", f"/status/{_part_of_path(job_id)}", params={"include": include}).content)
+        return read(self._api.call("GET", f"/status/{_part_of_path(job_id)}", params={"include": include}), Job)
 
     def jobs(self, status: str | None = None, *, limit: int | None = None) -> Iterator[Job]:
         """Newest first, a page at a time, without transcripts.
@@ -195,7 +194,7 @@ class Client:
         cursor, left = "", limit
         while left is None or left > 0:
             asked = {"limit": min(_PAGE, left or _PAGE), "cursor": cursor, **({"status": status} if status else {})}
-            page = msgspec.json.decode(self._api.call("GET", "/jobs", params=asked).content, type=JobPage)
+            page = read(self._api.call("GET", "/jobs", params=asked), JobPage)
             yield from page.jobs
             left = None if left is None else left - len(page.jobs)
             if page.next_cursor is None:
@@ -209,7 +208,7 @@ class Client:
             Unreachable.
         """
         # Asked again after a lost answer it would be told that the job is cancelled already.
-        return read_job(self._api.call("POST", f"/jobs/{_part_of_path(job_id)}/cancel", again=False).content)
+        return read(self._api.call("POST", f"/jobs/{_part_of_path(job_id)}/cancel", again=False), Job)
 
     def delete(self, job_id: str) -> None:
         """The recording, the results and the record are gone; a running job is cancelled first.

@@ -10,13 +10,15 @@ ClientError               code, detail, status
 └── WaitTimedOut          it is not final yet; it goes on
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import msgspec
 
 from service.client_types import Job
 from storage.job import JobStatus
+
+T = TypeVar("T")
 
 
 class ClientError(Exception):
@@ -62,6 +64,18 @@ class JobCancelled(JobFailed):
 
 class WaitTimedOut(ClientError, TimeoutError):
     pass
+
+
+def read(response: httpx.Response, kind: type[T]) -> T:
+    """
+    Raises:
+        RequestRefused: it says something else; it comes from something between, that asks for a login, say.
+    """
+    try:
+        return msgspec.json.decode(response.content, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        fact = f"the server answered {response.status_code} with something that is none of its answers"
+        raise RequestRefused("unexpected_answer", fact, response.status_code, {}) from error
 
 
 def refusal(response: httpx.Response) -> RequestRefused:

@@ -11,7 +11,7 @@ import httpx
 import msgspec
 from httpx_sse import ServerSentEvent, SSEError
 
-from service.client_errors import RequestRefused, WaitTimedOut
+from service.client_errors import RequestRefused, WaitTimedOut, read
 from service.client_http import ApiConnection
 from service.client_types import Event, Job
 from storage.transcript import Segment
@@ -23,7 +23,6 @@ _SILENCE_SECONDS_TIMED = 5.0
 #: Streams in a row that brought nothing before the job is asked for instead.
 _EMPTY_STREAMS = 3
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 3.0
-_TYPES = ("status", "progress", "segment", "completed", "failed", "cancelled")
 
 
 class Story:
@@ -51,8 +50,8 @@ class Story:
                     yield event
                     if event.final:
                         return
-            except (httpx.TransportError, SSEError):
-                pass  # Taken up again below, where it stopped.
+            except (httpx.TransportError, SSEError, msgspec.DecodeError):
+                pass  # It broke, or something between garbled it. Taken up again below, where it stopped.
             except RequestRefused as error:
                 if error.code == "job_not_found" or error.status in (401, 403):
                     raise
@@ -101,8 +100,7 @@ class Story:
             yield Event(type="segment", segment=segment)
 
     def _ask(self, include: str) -> Job:
-        answer = self._api.call("GET", f"/status/{self._job_id}", params={"include": include})
-        return msgspec.json.decode(answer.content, type=Job)
+        return read(self._api.call("GET", f"/status/{self._job_id}", params={"include": include}), Job)
 
     def _sleep(self, seconds: float) -> None:
         time.sleep(min(seconds, self._left()))
@@ -122,12 +120,16 @@ class Story:
 
 
 def _read(sent: ServerSentEvent) -> Event | None:
-    """None: a type that this client does not know yet."""
+    """None: a type that this client does not know yet.
+
+    Raises:
+        msgspec.DecodeError: it says something else than its type promises.
+    """
     match sent.event:
         case "segment":
             return Event(type="segment", segment=msgspec.json.decode(sent.data, type=Segment), id=sent.id)
         case "progress" | "status" | "completed" | "failed" | "cancelled":
-            facts: dict[str, Any] = msgspec.json.decode(sent.data or "{}")
+            facts = msgspec.json.decode(sent.data or "{}", type=dict[str, Any])
             known: dict[str, Any] = {name: facts[name] for name in ("progress", "status") if name in facts}
             event: dict[str, Any] = {"type": sent.event, "id": sent.id, **known}
             return msgspec.convert(event, Event)

@@ -6,9 +6,7 @@ import uuid
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import msgspec
-
-from service.client_errors import RequestRefused, Stopped, UploadFailed
+from service.client_errors import RequestRefused, Stopped, UploadFailed, read
 from service.client_http import ApiConnection
 from service.client_types import Accepted, Job, Option, UploadLinks
 from service.client_upload import BytesRecording, FileRecording, OnProgress, Recording, Sending
@@ -86,7 +84,7 @@ class Submission:
         if job_id is None:
             return None
         try:
-            job = read_job(self._api.call("GET", f"/status/{job_id}", params={"include": ""}).content)
+            job = read(self._api.call("GET", f"/status/{job_id}", params={"include": ""}), Job)
         except RequestRefused as error:
             if error.code != "job_not_found":
                 raise
@@ -103,14 +101,13 @@ class Submission:
         # With a key of its own the request may be sent again: it makes one job.
         headers = {"Idempotency-Key": str(uuid.uuid4())}
         asked = {"source": source, **self._options}
-        return read_job(self._api.call("POST", "/jobs", json=asked, headers=headers).content)
+        return read(self._api.call("POST", "/jobs", json=asked, headers=headers), Job)
 
     def _upload(self, job: Job, recording: Recording) -> Job:
         """The started job."""
 
         def links_again() -> UploadLinks:
-            answer = self._api.call("GET", f"/jobs/{job.job_id}/upload")
-            return msgspec.json.decode(answer.content, type=UploadLinks)
+            return read(self._api.call("GET", f"/jobs/{job.job_id}/upload"), UploadLinks)
 
         links = job.upload or links_again()
         for starts_left in reversed(range(_STARTS)):
@@ -125,7 +122,7 @@ class Submission:
                 if error.code != "upload_incomplete" or starts_left == 0:
                     raise
                 links = links_again()
-        return read_job(answer.content)
+        return read(answer, Job)
 
     def _send_stream(self, stream: BinaryIO, name: str) -> Job:
         """A form of unknown length: what is read goes on to the server at once."""
@@ -138,8 +135,8 @@ class Submission:
             data=as_text(self._options),
             timeout=_ANSWER_SECONDS,
         )
-        job_id = msgspec.json.decode(answer.content, type=Accepted).job_id
-        return read_job(self._api.call("GET", f"/status/{job_id}", params={"include": ""}).content)
+        job_id = read(answer, Accepted).job_id
+        return read(self._api.call("GET", f"/status/{job_id}", params={"include": ""}), Job)
 
 
 class _Counted:
@@ -169,10 +166,6 @@ def is_url(source: str | os.PathLike[str]) -> bool:
 def shown_name(path: Path) -> str:
     """A file's name as text; what is no UTF-8 in it is shown as �."""
     return os.fsencode(path.name).decode("utf-8", "replace")
-
-
-def read_job(content: bytes) -> Job:
-    return msgspec.json.decode(content, type=Job)
 
 
 def as_text(options: dict[str, Option]) -> dict[str, str]:

@@ -6,9 +6,11 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import msgspec
 import pytest
 
@@ -189,29 +191,65 @@ def test_a_story_goes_on_where_its_connection_broke(quiet_api: Api, tmp_path: Pa
     assert [one for one in told if one != "awaiting_upload"] == ["pending", "cancelled"]
 
 
-def test_a_server_without_live_events_is_asked_now_and_then(api: Api, client: Client, talk: Sample) -> None:
-    class WithoutEvents(http.server.BaseHTTPRequestHandler):
+@contextmanager
+def between(api: Api, answer: Callable[[str], httpx.Response | None]) -> Iterator[str]:
+    """The url of a proxy that answers a path as it likes; None: as the server does."""
+
+    class Proxy(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            answer = api.client.get("/nowhere" if self.path.endswith("/events") else self.path)
-            self.send_response(answer.status_code)
-            self.send_header("Content-Length", str(len(answer.content)))
+            answered = answer(self.path) or api.client.get(self.path)
+            self.send_response(answered.status_code)
+            self.send_header("Content-Length", str(len(answered.content)))
+            self.send_header("Content-Type", answered.headers.get("Content-Type", "text/plain"))
             self.end_headers()
-            self.wfile.write(answer.content)
+            self.wfile.write(answered.content)
 
         def log_message(self, format: str, *args: object) -> None:
             pass
 
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_server_without_live_events_is_asked_now_and_then(api: Api, client: Client, talk: Sample) -> None:
     events: list[Event] = []
     job_id = client.submit(talk.path).job_id
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), WithoutEvents) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        older = Client(f"http://127.0.0.1:{server.server_port}")
-        job = older.wait(job_id, on_event=events.append)
-        server.shutdown()
+
+    with between(api, lambda path: httpx.Response(404) if path.endswith("/events") else None) as url:
+        job = Client(url).wait(job_id, on_event=events.append)
 
     assert job.result is not None
     assert [event.segment for event in events if event.segment] == job.result.segments
     assert (events[-1].type, events[-1].id) == ("completed", "")
+
+
+@pytest.mark.parametrize("sent", ["progress\ndata: <html>", "progress\ndata: 7", "segment\ndata: {}"])
+def test_a_stream_of_something_else_is_no_story_and_the_job_is_asked_for(
+    api: Api, client: Client, talk: Sample, sent: str
+) -> None:
+    job = client.transcribe(talk.path)
+    stream = httpx.Response(200, headers={"Content-Type": "text/event-stream"}, text=f"event: {sent}\n\n")
+
+    with between(api, lambda path: stream if path.endswith("/events") else None) as url:
+        events = list(Client(url).events(job.job_id))
+
+    assert job.result is not None
+    assert [event.segment for event in events if event.segment] == job.result.segments
+    assert (events[-1].type, events[-1].id) == ("completed", "")
+
+
+def test_an_answer_that_is_not_the_servers_is_told_as_such(quiet_api: Api, quiet_client: Client) -> None:
+    job_id = quiet_client.submit(b"sound").job_id
+
+    with between(quiet_api, lambda path: httpx.Response(200, html="<html>Log in to the network</html>")) as url:
+        other = Client(url)
+        for ask in (lambda: other.job(job_id), lambda: list(other.jobs()), lambda: list(other.events(job_id))):
+            with pytest.raises(RequestRefused) as raised:
+                ask()
+
+            assert (raised.value.code, raised.value.status) == ("unexpected_answer", 200)
 
 
 def test_jobs_are_listed_newest_first_over_pages(quiet_client: Client) -> None:
