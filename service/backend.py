@@ -17,7 +17,7 @@ from service.settings import ServiceSettings
 from service.stories import Stories
 from service.uploads import Uploads
 from storage.chunk_store import ChunkStore
-from storage.errors import StorageError
+from storage.errors import JobMissing, QueueUnavailable, StorageError
 from storage.idempotency import Once, Requests
 from storage.job import Job, JobStatus
 from storage.job_events import JobEvents
@@ -30,6 +30,9 @@ from storage.removal import remove_objects
 from storage.settings import StorageSettings
 
 log = structlog.get_logger()
+
+#: How often a record is tried to be made whose Idempotency-Key others take and let go of meanwhile.
+_CREATE_TRIES = 10
 
 
 class Backend(msgspec.Struct, frozen=True):
@@ -81,22 +84,25 @@ class Backend(msgspec.Struct, frozen=True):
 
         Returns it as it is then; of a request that has made a job before, that one, and nothing is left of the new one.
         Where one step fails, all before it is undone, the uploaded recording too: the client hears an error, and
-        nothing of its request is left.
+        nothing of its request is left. What another request may have been answered with stays: see `_undo`.
         """
         try:
-            if job.options.webhook_url is not None:
-                self.check_url("webhook_url", job.options.webhook_url)
-            if job.status is JobStatus.PENDING:
-                job = self.earlier.identified(job)
-            note_job(job, self.objects)
-            made = self._create(job, once)
-            if made != job.job_id:
-                self._undo(job)
-                return self.jobs.get(made)
-            if job.status is JobStatus.PENDING:
-                job = self.enqueue(job)
+            # Before anything is looked up: a host that the request named may be gone by now, its job is not.
+            made = self.made(once)
+            if made is None:
+                job = self._prepared(job)
         except (StorageError, ApiError):
-            self._undo(job)
+            self._remove(job)
+            raise
+        try:
+            made = made or self._create(job, once)
+            if made.job_id != job.job_id:
+                self._remove(job)
+                return made
+            if job.status is JobStatus.PENDING:
+                job = self._enqueue_new(job, once)
+        except StorageError:
+            self._undo(job, once)
             raise
         log.info("job accepted", job_id=job.job_id, source=job.source.type, size=job.source.size)
         return job
@@ -104,7 +110,10 @@ class Backend(msgspec.Struct, frozen=True):
     def made(self, once: Once | None) -> Job | None:
         """The job that a request has made before, None: it has made none. Raises IdempotencyConflict."""
         job_id = self.requests.made(once) if once is not None else None
-        return self.jobs.get(job_id) if job_id is not None else None
+        try:
+            return self.jobs.get(job_id) if job_id is not None else None
+        except JobMissing:
+            return None  # It was deleted in this moment, and the key is free.
 
     def enqueue(self, job: Job) -> Job:
         """Put a job into the queue, unless it is completed at once with earlier results. Returns it as it is then."""
@@ -130,25 +139,62 @@ class Backend(msgspec.Struct, frozen=True):
             log.warning("end not noted", job_id=job_id, reason=str(error))
         return job
 
-    def _create(self, job: Job, once: Once | None) -> str:
-        """Make the record, unless the request has made one. Returns the id of the job that stands for it."""
-        if not self.jobs.create(job, once) and once is not None:
-            made = self.requests.made(once)
-            if made is not None:
-                return made
-            self.jobs.create(job, once)  # The other was deleted in this moment.
-        return job.job_id
+    def _prepared(self, job: Job) -> Job:
+        """All that can be done and refused before there is a record."""
+        if job.options.webhook_url is not None:
+            self.check_url("webhook_url", job.options.webhook_url)
+        if job.status is JobStatus.PENDING:
+            job = self.earlier.identified(job)
+        note_job(job, self.objects)
+        # While Redis is away nothing is asked of it whose answer could be lost: it is certain that no record was made.
+        self.jobs.check()
+        return job
 
-    def _undo(self, job: Job) -> None:
-        steps: list[Callable[[], object]] = [
-            lambda: self.jobs.delete(job.job_id),
-            lambda: remove_objects(job.job_id, self.objects),
-        ]
+    def _create(self, job: Job, once: Once | None) -> Job:
+        """Make the record, unless the request has made one. Returns the job that stands for the request."""
+        for _ in range(_CREATE_TRIES):
+            if self.jobs.create(job, once):
+                return job
+            if (made := self.made(once)) is not None:
+                return made
+            # The other was deleted in this moment; yet another may have come since.
+        raise QueueUnavailable("the jobs of this request are made and deleted all the time; try again")
+
+    def _enqueue_new(self, job: Job, once: Once | None) -> Job:
+        try:
+            return self.enqueue(job)
+        except QueueUnavailable as error:
+            if once is None:
+                raise
+            # Whoever sent the same request meanwhile was answered with this job. The janitor sends its message.
+            log.warning("message not sent", job_id=job.job_id, reason=str(error))
+            return job
+
+    def _undo(self, job: Job, once: Once | None) -> None:
+        """Take back a job whose record may be there: Redis may have made it and died before it said so.
+
+        With an Idempotency-Key a record stays: another request may have been answered with it, and the retry is. While
+        Redis does not say whether there is one, the recording stays too, for a worker, scripts/recover or the janitor.
+        """
+        try:
+            if once is not None:
+                self.jobs.get(job.job_id)
+                return
+            self.jobs.delete(job.job_id)
+        except JobMissing:
+            pass
+        except StorageError as error:
+            log.warning("undoing failed", job_id=job.job_id, reason=str(error))
+            return
+        self._remove(job)
+
+    def _remove(self, job: Job) -> None:
+        """All of a job that is in the store. What cannot be reached now is left to the janitor."""
+        steps: list[Callable[[], object]] = [lambda: remove_objects(job.job_id, self.objects)]
         if upload := job.upload:
             steps.append(lambda: self.objects.abort_upload(job.source.key, upload.upload_id))
         for step in steps:
             try:
                 step()
             except StorageError as error:
-                # What cannot be reached now is left to the janitor.
                 log.warning("undoing failed", job_id=job.job_id, reason=str(error))

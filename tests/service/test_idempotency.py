@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 import requests
 
@@ -207,6 +208,20 @@ def test_an_upload_asked_for_again_goes_on_with_its_links(quiet_api: Api, quiet_
     # No second upload was begun in the store.
     assert kept(quiet_store) == objects
     assert len([upload for upload in quiet_store.uploads() if upload.key == source_key(first.json()["job_id"])]) == 1
+
+
+def test_a_form_sent_again_is_its_job_though_its_webhook_may_not_be_gone_to_any_more(
+    quiet_api: Api, start_api: StartApi, quiet_store: ObjectStore, key: str, recording: bytes
+) -> None:
+    open_api = start_api(msgspec.structs.replace(quiet_api.settings, allowed_networks="127.0.0.0/8"))
+    first = send(open_api, key, recording, webhook_url="http://127.0.0.1:9/")
+    objects = kept(quiet_store)
+
+    again = send(quiet_api, key, recording, webhook_url="http://127.0.0.1:9/")
+
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert again.json()["job_id"] == first.json()["job_id"]
+    assert kept(quiet_store) == objects
 
 
 def test_another_body_is_refused(quiet_api: Api, key: str) -> None:
