@@ -14,7 +14,7 @@ from service.backend import Backend
 from service.errors import ApiError, problems
 from service.jobs import JobId
 from service.subtitles import SubtitleFields, read_rules
-from service.transcribe import media_type
+from service.transcribe import as_format
 from service.view import so_far
 from storage.job import Job, JobStatus
 from storage.keys import result_key
@@ -71,13 +71,13 @@ def _answer(backend: Backend, job_id: str, owner: str, asked: Asked) -> Response
     layout = asked.rules.over(layout_of(job.options))
     if asked.report:
         body = msgspec.json.encode(rules.report(_transcript(job, backend), layout))
-        return Response(body, media_type=media_type("json"))
+        return as_format(body, "json")
     as_stored = layout == layout_of(job.options) or not kind.laid_out
     if job.status is JobStatus.COMPLETED and as_stored:
         body = backend.objects.get(result_key(job_id, kind.name))
     else:
         body = formats.render(_transcript(job, backend), kind.name, layout)
-    return Response(body, media_type=media_type(kind.name))
+    return as_format(body, kind.name)
 
 
 def _transcript(job: Job, backend: Backend) -> Transcript:

@@ -215,11 +215,15 @@ def stored(job_id: str, name: str, backend: Backend) -> bytes:
 
 def as_file(job_id: str, name: str, backend: Backend) -> Response[Any]:
     """The same, as that format's own media type."""
-    content = stored(job_id, name, backend)
+    return as_format(stored(job_id, name, backend), name, {"X-Job-Id": job_id})
+
+
+def as_format(content: bytes, name: str, headers: dict[str, str] | None = None) -> Response[bytes]:
+    """An answer that states a format's media type."""
     stated = media_type(name)
     # Litestar adds the charset to text/* itself, once more if it is there.
     given = stated.partition(";")[0] if stated.startswith("text/") else stated
-    return Response(content, media_type=given, headers={"X-Job-Id": job_id})
+    return Response(content, media_type=given, headers=headers)
 
 
 def media_type(name: str) -> str:

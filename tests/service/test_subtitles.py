@@ -73,6 +73,24 @@ def test_a_rule_that_is_not_given_is_the_jobs(quiet_api: Api, job_id: str) -> No
     assert all(cue.end - cue.start >= 833 for cue in cues)
 
 
+@pytest.mark.parametrize(
+    ("kind", "media_type"),
+    [
+        ("json", "application/json"),
+        ("srt", "application/x-subrip"),
+        ("vtt", "text/vtt"),
+        ("txt", "text/plain"),
+        ("tsv", "text/tab-separated-values"),
+    ],
+)
+def test_every_format_states_its_media_type_and_its_charset_once(
+    quiet_api: Api, job_id: str, kind: str, media_type: str
+) -> None:
+    answer = quiet_api.client.get(f"/api/v1/jobs/{job_id}/transcript.{kind}")
+
+    assert answer.headers["content-type"] == f"{media_type}; charset=utf-8"
+
+
 @pytest.mark.parametrize("kind", ["json", "txt", "tsv"])
 def test_what_is_no_subtitle_is_not_laid_out(quiet_api: Api, job_id: str, kind: str) -> None:
     path = f"/api/v1/jobs/{job_id}/transcript.{kind}"
