@@ -151,7 +151,7 @@ async def _create(request: Request[Any, Any, State], backend: Backend, task: Tas
             f"the transcript was not ready within {seconds:g} s; the job goes on, see /api/v1/status/{job.job_id}",
             job_id=job.job_id,
         )
-    return await sync_to_thread(_answer, job.job_id, backend, task, wanted)
+    return await sync_to_thread(_answer, job.job_id, backend, wanted)
 
 
 def _patience_seconds(request: Request[Any, Any, State], backend: Backend) -> float:
@@ -163,8 +163,9 @@ def _patience_seconds(request: Request[Any, Any, State], backend: Backend) -> fl
     return max(1.0, min(limit, waits - _SPARE_SECONDS)) if math.isfinite(waits) else limit
 
 
-def _answer(job_id: str, backend: Backend, task: Task, wanted: Wanted) -> Response[Any]:
-    completed(job_id, backend)
+def _answer(job_id: str, backend: Backend, wanted: Wanted) -> Response[Any]:
+    # Our own field `task` is taken too: what was done is in the job.
+    task: Task = "translate" if completed(job_id, backend).options.task == "translate" else "transcribe"
     if wanted.format not in ("json", "verbose_json"):
         return as_file(job_id, wanted.format, backend)
     content: Transcription | VerboseTranscription

@@ -180,6 +180,17 @@ def test_french_is_translated_into_english(client: openai.OpenAI, speech: dict[s
     assert answer.segments
 
 
+def test_a_translation_that_our_own_field_asked_for_is_told_as_one(api: Api, talk: bytes) -> None:
+    answer = api.client.post(
+        "/v1/audio/transcriptions",
+        files={"file": ("talk.wav", talk)},
+        data={"model": "base", "task": "translate", "language": "fr", "response_format": "verbose_json"},
+    ).json()
+
+    assert (answer["task"], answer["language"]) == ("translate", "english")
+    assert "usage" not in answer
+
+
 @pytest.mark.parametrize(
     ("more", "param", "said"),
     [
