@@ -19,7 +19,8 @@ from storage.object_store import ObjectStore, Part
 
 log = structlog.get_logger()
 
-#: Bytes of a part: what a killed worker loses at most, and what a fetch holds in memory.
+#: Bytes of a part: what a killed worker loses at most; a fetch holds two in memory. Parts of what may be larger than so
+#: many times _MAX_PARTS, 80 GiB, are larger.
 _PART_BYTES = 8 * 2**20
 #: S3's limit.
 _MAX_PARTS = 10_000
