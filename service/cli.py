@@ -34,7 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_WORK, _SUBTITLES, _SERVER = "What to do with the speech", "Subtitles", "Server"
+_OUTPUT, _WORK, _SUBTITLES, _JOB, _SERVER = "Output", "Recognition", "Subtitles", "Job", "Server"
 
 Url = Annotated[
     str, typer.Option("--url", envvar="BUCKETSCRIBE_URL", help="The server's address.", rich_help_panel=_SERVER)
@@ -54,24 +54,44 @@ LOCAL = "http://localhost:8000"
 JobIds = Annotated[list[str], typer.Argument(metavar="JOB...", help="Jobs' ids.")]
 FormatOption = Annotated[
     Format | None,
-    typer.Option("--format", "-f", help="Default: what the output's name ends with, else text.", show_default=False),
+    typer.Option(
+        "--format",
+        "-f",
+        help="Default: what the output's name ends with, else text.",
+        show_default=False,
+        rich_help_panel=_OUTPUT,
+    ),
 ]
 Output = Annotated[
     str | None,
-    typer.Option("--output", "-o", metavar="PATH", help="A file, or a folder; default: standard output."),
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="PATH",
+        help="A file, or a folder; default: standard output.",
+        rich_help_panel=_OUTPUT,
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="As the API says it.")]
 
-LineWidth = Annotated[int | None, typer.Option(help="Characters in a line.", rich_help_panel=_SUBTITLES)]
-LineCount = Annotated[int | None, typer.Option(help="Lines in a cue.", rich_help_panel=_SUBTITLES)]
-ReadingSpeed = Annotated[float | None, typer.Option(help="Characters a second.", rich_help_panel=_SUBTITLES)]
-LeastSeconds = Annotated[float | None, typer.Option(help="How long a cue stays at least.", rich_help_panel=_SUBTITLES)]
-MostSeconds = Annotated[float | None, typer.Option(help="How long a cue stays at most.", rich_help_panel=_SUBTITLES)]
-GapSeconds = Annotated[float | None, typer.Option(help="Between two cues.", rich_help_panel=_SUBTITLES)]
+LineWidth = Annotated[
+    int | None, typer.Option(help="Columns in a line; 0: a line a segment.", rich_help_panel=_SUBTITLES)
+]
+LineCount = Annotated[int | None, typer.Option(help="Lines in a cue; 0: any number.", rich_help_panel=_SUBTITLES)]
+ReadingSpeed = Annotated[float | None, typer.Option(help="Characters a second; 0: any.", rich_help_panel=_SUBTITLES)]
+LeastSeconds = Annotated[
+    float | None, typer.Option(help="How long a cue stays at least; 0: any.", rich_help_panel=_SUBTITLES)
+]
+MostSeconds = Annotated[
+    float | None, typer.Option(help="How long a cue stays at most; 0: any.", rich_help_panel=_SUBTITLES)
+]
+GapSeconds = Annotated[
+    float | None, typer.Option(help="Between two cues at least; 0: none.", rich_help_panel=_SUBTITLES)
+]
 
 
-def _work(help: str, *names: str) -> typer.models.OptionInfo:
-    option: typer.models.OptionInfo = typer.Option(*names, help=help, rich_help_panel=_WORK, show_default=False)
+def _work(help: str, *names: str, panel: str = _WORK) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(*names, help=help, rich_help_panel=panel, show_default=False)
     return option
 
 
@@ -84,6 +104,10 @@ def transcribe(
     ],
     output: Output = None,
     format: FormatOption = None,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Not what has its result.", rich_help_panel=_OUTPUT)
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=_OUTPUT)] = False,
     model: Annotated[str | None, _work("As base or large-v3; default: the server's.", "--model", "-m")] = None,
     language: Annotated[str | None, _work("As en; default: what is heard.", "--language", "-l")] = None,
     task: Annotated[Literal["transcribe", "translate"] | None, _work("translate: into English.")] = None,
@@ -100,8 +124,6 @@ def transcribe(
     channels: Annotated[
         Literal["mixed", "separate"] | None, _work("separate: each on its own, as the two sides of a call.")
     ] = None,
-    priority: Annotated[Literal["low", "normal", "high"] | None, _work("Which jobs are taken first.")] = None,
-    webhook_url: Annotated[str | None, _work("Where the server posts the job when it has ended.")] = None,
     segment_details: Annotated[
         bool | None, _work("JSON has what the decoder knew of each segment.", "--segment-details")
     ] = None,
@@ -111,13 +133,17 @@ def transcribe(
     min_cue_seconds: LeastSeconds = None,
     max_cue_seconds: MostSeconds = None,
     min_gap_seconds: GapSeconds = None,
-    filename: Annotated[
-        str | None, typer.Option(help="What a single recording is called on the server.", show_default=False)
+    priority: Annotated[
+        Literal["low", "normal", "high"] | None, _work("Which jobs are taken first.", panel=_JOB)
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Without: print the jobs' ids and go.")] = True,
-    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Not what has its result.")] = False,
-    parallel: Annotated[int, typer.Option(min=1, max=32, help="Parts of an upload on their way at once.")] = 4,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    webhook_url: Annotated[str | None, _work("Where the server posts the job when it has ended.", panel=_JOB)] = None,
+    filename: Annotated[str | None, _work("What a single recording is called on the server.", panel=_JOB)] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Without: print the jobs' ids and go.", rich_help_panel=_JOB)
+    ] = True,
+    parallel: Annotated[
+        int, typer.Option(min=1, max=32, help="Parts of an upload on their way at once.", rich_help_panel=_JOB)
+    ] = 4,
     url: Url = LOCAL,
     api_key: Key = None,
 ) -> None:

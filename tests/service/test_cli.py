@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pexpect
@@ -18,6 +19,7 @@ import typer.main
 
 from service import cli
 from service.options import OptionFields
+from service.subtitles import SubtitleFields
 from storage.keys import source_key
 from storage.object_store import ObjectStore
 from storage.settings import StorageSettings
@@ -334,10 +336,29 @@ def test_a_transcript_is_downloaded_in_any_format_later(api: Api, folder: Path) 
     assert (folder / "talk.vtt").read_text().startswith("WEBVTT")
 
 
+def panels(command: str) -> dict[str, str | None]:
+    """A command's parameters → the panel of the help that has it."""
+    group: Any = typer.main.get_command(cli.app)
+    return {one.name: getattr(one, "rich_help_panel", None) for one in group.commands[command].params}
+
+
 def test_whatever_option_a_job_has_the_command_has_too() -> None:
-    group = typer.main.get_command(cli.app)
-
-    known = {parameter.name for parameter in group.commands["transcribe"].params}  # type: ignore[attr-defined]
-
     # The form's own: the command asks for the format when it fetches the result.
-    assert set(OptionFields.__struct_fields__) - {"response_format"} <= known
+    assert set(OptionFields.__struct_fields__) - {"response_format"} <= panels("transcribe").keys()
+
+
+def test_subtitles_of_other_rules_can_be_downloaded() -> None:
+    assert set(SubtitleFields.__struct_fields__) <= panels("download").keys()
+
+
+def test_the_help_has_every_option_in_a_panel_of_its_kind(tmp_path: Path) -> None:
+    transcribing, downloading = panels("transcribe"), panels("download")
+
+    shown = run("http://127.0.0.1:9", tmp_path, "transcribe", "--help", COLUMNS="100").stdout
+
+    assert [name for name, panel in transcribing.items() if panel is None] == ["recordings"]
+    assert [name for name, panel in downloading.items() if panel is None] == ["job_id"]
+    assert {transcribing[name] for name in SubtitleFields.__struct_fields__} == {"Subtitles"}
+    assert re.findall(r"╭─ (\w+) ─", shown) == [
+        *("Arguments", "Options", "Output", "Recognition", "Subtitles", "Job", "Server")
+    ]
