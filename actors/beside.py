@@ -5,14 +5,13 @@ its source's key. Where another's lies, as that of `talk.wav` or a file of peopl
 `talk.mp3.en.srt`. Written before the job is completed, and when that is done twice, what lies there is found again.
 """
 
-import hashlib
 from collections.abc import Iterator
 
 import structlog
 
 from actors.formats import FORMATS
 from storage.errors import ObjectExists, ObjectMissing, StoreRefused
-from storage.inbox import known_etag
+from storage.inbox import BESIDE_JOB, BESIDE_SOURCE, about, drop_failure, known_etag
 from storage.job import Job
 from storage.keys import result_key
 from storage.object_store import ObjectInfo, ObjectStore
@@ -22,13 +21,10 @@ log = structlog.get_logger()
 #: JSON first: who has its name has the others', too.
 _FORMATS = ("json", "srt", "vtt", "text")
 
-#: Metadata of a result: whose it is, and which job made it.
-_SOURCE, _JOB = "bucketscribe-source", "bucketscribe-job"
-
 
 def is_result(info: ObjectInfo) -> bool:
     """Whether an object is one that was put beside a source."""
-    return _SOURCE in info.metadata
+    return BESIDE_SOURCE in info.metadata
 
 
 def put_beside(job: Job, language: str, objects: ObjectStore) -> list[str]:
@@ -38,15 +34,15 @@ def put_beside(job: Job, language: str, objects: ObjectStore) -> list[str]:
     """
     if job.source.type != "inbox" or _is_replaced(job, objects):
         return []
-    about = {_SOURCE: hashlib.sha256(job.source.key.encode()).hexdigest()[:32], _JOB: job.job_id}
     names = list(_names(job, "en" if job.options.task == "translate" else language))
     try:
         for name in _FORMATS:
             kind = FORMATS[name]
             stored = result_key(job.job_id, name)
             # A name that is another's is so for the formats that follow, too.
-            while names and not _put(f"{names[0]}.{kind.extension}", stored, kind.media_type, about, job, objects):
+            while names and not _put(f"{names[0]}.{kind.extension}", stored, kind.media_type, job, objects):
                 del names[0]
+        drop_failure(job, objects)
     except StoreRefused as error:
         log.warning("results not beside their source", job_id=job.job_id, reason=str(error))
         return ["the results could not be put beside the recording: the store refuses it"]
@@ -71,20 +67,20 @@ def _is_replaced(job: Job, objects: ObjectStore) -> bool:
         return False
 
 
-def _put(key: str, stored: str, media_type: str, about: dict[str, str], job: Job, objects: ObjectStore) -> bool:
+def _put(key: str, stored: str, media_type: str, job: Job, objects: ObjectStore) -> bool:
     """Put the result that is stored at another key, unless it is there; False: something else is."""
     there = _head(key, objects)
     if there is None:
         try:
-            objects.put(key, objects.get(stored), media_type, if_absent=True, metadata=about)
+            objects.put(key, objects.get(stored), media_type, if_absent=True, metadata=about(job))
             return True
         except ObjectExists:
             there = _head(key, objects)  # Somebody was quicker, if only a first try of ours whose answer was lost.
-    if there is None or there.metadata.get(_SOURCE) != about[_SOURCE]:
+    if there is None or there.metadata.get(BESIDE_SOURCE) != about(job)[BESIDE_SOURCE]:
         return False
     # Of what lay at the source's key before, or, if this worker was slow, of what has replaced it since.
-    if there.metadata.get(_JOB) != about[_JOB] and not _is_replaced(job, objects):
-        objects.put(key, objects.get(stored), media_type, metadata=about)
+    if there.metadata.get(BESIDE_JOB) != job.job_id and not _is_replaced(job, objects):
+        objects.put(key, objects.get(stored), media_type, metadata=about(job))
     return True
 
 

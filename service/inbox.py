@@ -267,7 +267,7 @@ class Inbox:
             filename=display_name(info.key),
             size=info.size,
             content_type=info.content_type or None,
-            digest=f"etag:{info.etag}",
+            digest=f"etag:{info.etag}" if info.etag else None,
         )
         return Job(
             job_id=version.job_id,

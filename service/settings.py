@@ -37,7 +37,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     events_memory_bytes: RequestBytes = 64 * 2**20
     #: An object put under this prefix becomes a job, and its results are put beside it.
     inbox_prefix: str = "inbox/"
-    #: How often the inbox is looked through, in seconds; 0: never, only notifications of the store count.
+    #: How often the inbox is looked through, in seconds; 0: never, only notifications with the token or a key count.
     inbox_seconds: Annotated[int, Meta(ge=0, le=86400)] = 5
     #: What the store sends as Authorization: Bearer with its notifications; empty: one of API_KEYS, if there are any.
     s3_events_token: str = ""

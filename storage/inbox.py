@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 import redis
+import structlog
 
 from storage.errors import ObjectMissing, StoreRefused
 from storage.job import Job, Source, is_job_id
@@ -27,6 +28,11 @@ from storage.keys import ingested_key
 from storage.object_store import ObjectInfo, ObjectStore
 from storage.redis_client import JOBS_DATABASE, connect, redis_errors
 from storage.settings import StorageSettings
+
+log = structlog.get_logger()
+
+#: Metadata of what the service puts beside a recording: whose it is, and which job made it.
+BESIDE_SOURCE, BESIDE_JOB = "bucketscribe-source", "bucketscribe-job"
 
 #: An entry of what is known is refreshed when it is older, and dropped when nobody saw its object for twice as long.
 _FRESH_SECONDS = 86_400
@@ -61,6 +67,44 @@ def known_etag(source: Source) -> str | None:
     if source.type != "inbox" or source.digest is None:
         return None
     return source.digest.removeprefix("etag:")
+
+
+def about(job: Job) -> dict[str, str]:
+    """Metadata of what is put beside the job's recording."""
+    return {BESIDE_SOURCE: hashlib.sha256(job.source.key.encode()).hexdigest()[:32], BESIDE_JOB: job.job_id}
+
+
+def failure_key(source: Source) -> str:
+    """Where people who see the bucket alone read why their recording failed. A `.txt` is never a recording."""
+    return f"{source.key}.error.txt"
+
+
+def tell_failure(job: Job, objects: ObjectStore) -> None:
+    """Put the error beside the job's recording while that lies there, unless somebody else's file has the name."""
+    key = failure_key(job.source)
+    try:
+        if known_etag(job.source) not in (None, objects.head(job.source.key).etag):
+            return  # It was replaced: another job's.
+        if is_beside(key, job, objects) is not False:
+            objects.put(key, f"{job.error}\n".encode(), "text/plain; charset=utf-8", metadata=about(job))
+    except ObjectMissing:
+        return
+    except StoreRefused as refusal:
+        log.warning("failure not beside its recording", job_id=job.job_id, reason=str(refusal))
+
+
+def drop_failure(job: Job, objects: ObjectStore) -> None:
+    """What was told of an earlier version of the recording."""
+    if is_beside(failure_key(job.source), job, objects):
+        objects.delete(failure_key(job.source))
+
+
+def is_beside(key: str, job: Job, objects: ObjectStore) -> bool | None:
+    """Whether the object was put beside the job's recording, by whatever job; None: there is none."""
+    try:
+        return objects.head(key).metadata.get(BESIDE_SOURCE) == about(job)[BESIDE_SOURCE]
+    except ObjectMissing:
+        return None
 
 
 def mark(job: Job, objects: ObjectStore) -> None:

@@ -11,7 +11,8 @@ from typing import Literal
 import msgspec
 
 from storage.errors import ObjectExists
-from storage.job import Job, Options, Source, Upload
+from storage.inbox import tell_failure
+from storage.job import Job, JobStatus, Options, Source, Upload
 from storage.keys import end_key, job_key, warnings_key
 from storage.object_store import ObjectStore
 
@@ -43,7 +44,12 @@ def note_job(job: Job, objects: ObjectStore) -> None:
 
 
 def note_end(job: Job, objects: ObjectStore) -> None:
-    """Of a job that has failed or was cancelled. The first note stays: no status follows a final one."""
+    """Of a job that has failed or was cancelled. The first note stays: no status follows a final one.
+
+    Why a recording of the inbox failed is told beside it, too.
+    """
+    if job.source.type == "inbox" and job.status is JobStatus.FAILED:
+        tell_failure(job, objects)
     try:
         _put(end_key(job.job_id), msgspec.convert(job, EndNote, from_attributes=True), objects, if_absent=True)
     except ObjectExists:

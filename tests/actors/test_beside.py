@@ -11,6 +11,7 @@ from actors.formats import FORMATS
 from storage.inbox import known_etag
 from storage.job import Job, JobStatus, Options, Source, new_job_id
 from storage.keys import result_key
+from storage.notes import note_end
 from storage.object_store import ObjectInfo, ObjectStore
 from storage.settings import StorageSettings
 
@@ -168,6 +169,42 @@ def test_a_slow_worker_does_not_overwrite_the_results_of_the_recording_that_has_
     assert [there[f"talk.en.{kind}"] for kind in ("json", "srt")] == [
         f"{kind} of {newer[0].job_id}".encode() for kind in ("json", "srt")
     ]
+
+
+def failed(job: Job) -> Job:
+    return msgspec.structs.replace(job, status=JobStatus.FAILED, error="there is no sound", error_code="x")
+
+
+def test_why_a_recording_failed_lies_beside_it_until_it_is_replaced_by_one_that_does_not(
+    object_store: ObjectStore, folder: str
+) -> None:
+    older = transcribed(f"{folder}/talk.mp3", object_store)
+    note_end(failed(older), object_store)
+    before = lying_in(folder, object_store)
+
+    newer = transcribed(f"{folder}/talk.mp3", object_store, recording=b"another sound")
+    put_beside(newer, "en", object_store)
+    note_end(failed(older), object_store)  # Once more, late.
+
+    assert before == {"talk.mp3": b"sound", "talk.mp3.error.txt": b"there is no sound\n"}
+    assert "talk.mp3.error.txt" not in lying_in(folder, object_store)
+
+
+def test_why_a_recording_failed_overwrites_nothing_and_is_not_told_of_what_is_gone(
+    object_store: ObjectStore, folder: str
+) -> None:
+    object_store.put(f"{folder}/talk.mp3.error.txt", b"by hand", "text/plain")
+    job = transcribed(f"{folder}/talk.mp3", object_store)
+    gone = transcribed(f"{folder}/gone.mp3", object_store)
+    object_store.delete(f"{folder}/gone.mp3")
+
+    for one in (job, gone):
+        note_end(failed(one), object_store)
+    put_beside(job, "en", object_store)
+
+    there = lying_in(folder, object_store)
+    assert there["talk.mp3.error.txt"] == b"by hand"
+    assert "gone.mp3.error.txt" not in there
 
 
 def test_a_job_of_another_door_leaves_nothing_beside_its_source(object_store: ObjectStore, folder: str) -> None:

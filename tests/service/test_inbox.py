@@ -336,6 +336,7 @@ def test_options_that_cannot_be_read_fail_the_job_with_a_sentence_that_says_wher
     assert (job.status, job.error_code, dropped.messages()) == ("failed", "invalid_parameter", 0)
     assert (job.error or "").startswith(sentence)
     assert job.expires_at is not None
+    assert dropped.backend.objects.get("inbox/talk.mp3.error.txt").decode() == f"{job.error}\n"
 
 
 @pytest.mark.parametrize(
