@@ -175,20 +175,26 @@ def queue_depths(broker: RedisBroker) -> dict[str, int]:
 
 
 @redis_errors()
+def waiting(broker: RedisBroker, queue_name: str) -> int:
+    """Messages of a queue that no worker has been given."""
+    return int(broker.client.llen(f"{broker.namespace}:{queue_name}"))
+
+
+@redis_errors()
 def queued(broker: RedisBroker) -> set[tuple[str | int, ...]]:
     """What a worker will be given, now or when its delay is over: (job id,) and (job id, chunk number).
 
     A message that was given to a worker does not count: what is in work is known by its lease, and without a lease the
-    worker may be dead.
+    worker may be dead. Errands are no steps of a job.
     """
     found = set()
     overdue = time.time() * 1000 - _OVERDUE_MILLISECONDS
-    for name in (*_ORDER, FETCHES, ERRANDS):
-        waiting = set(broker.client.lrange(f"{broker.namespace}:{name}", 0, -1))
+    for name in (*_ORDER, FETCHES):
+        ready = set(broker.client.lrange(f"{broker.namespace}:{name}", 0, -1))
         for key in _message_keys(broker, name):
             for message_id, data in broker.client.hscan_iter(key, count=1000):
                 message = dramatiq.Message.decode(data)
-                if message_id in waiting or message.options.get("eta", 0) > overdue:
+                if message_id in ready or message.options.get("eta", 0) > overdue:
                     found.add(tuple(message.args))
     return found
 

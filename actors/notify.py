@@ -28,7 +28,7 @@ from storage.job import Job
 from storage.job_store import JobStore
 from storage.object_store import ObjectStore
 from storage.outbox import Attempt, Outbox, Taken, is_delivered
-from storage.webhooks import SECRET_PREFIX, ensure_endpoint, event_id, recipient
+from storage.webhooks import SECRET_PREFIX, ensure_endpoint, event_id, find_endpoint, recipient
 
 log = structlog.get_logger()
 
@@ -74,15 +74,21 @@ class Notifier:
         objects: ObjectStore,
         guard: Guard,
         send: Callable[[str], None],
+        waiting: Callable[[], int],
         link_seconds: int,
         timeout_seconds: float = 15,
     ) -> None:
-        """`send` puts the message of one job into the queue. `timeout_seconds` bounds a post, all of it together."""
+        """`send` puts the message of one job into the queue, and `waiting` counts those that are there.
+
+        `timeout_seconds` bounds a post, all of it together. The look-up of a name cannot be broken off: it takes what
+        the machine's resolver takes, and where that was too long nothing is posted.
+        """
         self._jobs = jobs
         self._outbox = outbox
         self._objects = objects
         self._guard = guard
         self._send = send
+        self._waiting = waiting
         self._link_seconds = link_seconds
         self._timeout_seconds = timeout_seconds
         self._patience = Patience()
@@ -94,12 +100,14 @@ class Notifier:
             QueueUnavailable: what was not sent is due again after a while.
         """
         ticket = secrets.token_hex(8)
-        while job_ids := self._outbox.due(ticket, _BATCH):
+        # Of what waits longer than a message may be on its way another is sent: while the receivers are slow, what is
+        # due stays in the outbox, or the queue would fill with the same jobs over and over.
+        while self._waiting() <= _BATCH and (job_ids := self._outbox.due(ticket, _BATCH)):
+            # Only for this batch: who set an address before a job ended is not to be told that there was none.
+            addresses: dict[str, str | None] = {}
             for job_id in job_ids:
                 try:
-                    wanted = recipient(self._jobs.get(job_id), self._objects) is not None
-                except JobMissing:
-                    wanted = False
+                    wanted = self._is_wanted(job_id, addresses)
                 except QueueUnavailable:
                     raise
                 except StorageError as error:
@@ -109,6 +117,18 @@ class Notifier:
                     self._send(job_id)
                 else:
                     self._outbox.drop(job_id, ticket)
+
+    def _is_wanted(self, job_id: str, addresses: dict[str, str | None]) -> bool:
+        """Whether somebody waits for the job's end. `addresses`: what is known of owners; those asked for are added."""
+        try:
+            job = self._jobs.get(job_id)
+        except JobMissing:
+            return False
+        if job.options.webhook_url:
+            return True
+        if job.owner not in addresses:
+            addresses[job.owner] = recipient(job, self._objects)
+        return addresses[job.owner] is not None
 
     def post(self, job_id: str) -> None:
         """Post a job to whoever waits for its end, if it is due. The outbox asks again for what is broken off here."""
@@ -120,8 +140,10 @@ class Notifier:
             log.warning("webhook put off", job_id=job_id, reason=str(error))
 
     def _deliver(self, job: Job, taken: Taken) -> None:
-        url = recipient(job, self._objects)
-        if url is None:
+        own = job.options.webhook_url
+        endpoint = ensure_endpoint(job.owner, self._objects) if own else find_endpoint(job.owner, self._objects)
+        url = own or (endpoint.url if endpoint is not None else None)
+        if endpoint is None or url is None:
             self._outbox.drop(job.job_id, taken.token)
             return
         host = url.partition("://")[2].partition("/")[0]
@@ -130,13 +152,12 @@ class Notifier:
             return
         slow = False
         try:
-            slow = self._attempt(job, url, taken) > self._timeout_seconds / 2
+            slow = self._attempt(job, url, endpoint.secret, taken) > self._timeout_seconds / 2
         finally:
             self._patience.leave(host, slow=slow)
 
-    def _attempt(self, job: Job, url: str, taken: Taken) -> float:
+    def _attempt(self, job: Job, url: str, secret: str, taken: Taken) -> float:
         """Returns how long the receiver took, in seconds."""
-        secret = ensure_endpoint(job.owner, self._objects).secret
         body = msgspec.json.encode(view_job(job, self._objects, self._link_seconds, include=("files",)))
         signed = headers(event_id(job.job_id), round(time.time()), body, secret)
         began = time.monotonic()

@@ -19,7 +19,7 @@ from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import CurrentMessage
 
 from actors import messages
-from actors.broker import ERRANDS, FETCHES, MAX_RETRIES, make_broker
+from actors.broker import ERRANDS, FETCHES, MAX_RETRIES, make_broker, waiting
 from actors.engine import Engine
 from actors.errors import DeviceUnavailable
 from actors.fetch import Fetcher
@@ -117,6 +117,7 @@ def run(storage: StorageSettings, settings: ActorSettings, stopping: threading.E
         objects,
         guard,
         send=lambda job_id: messages.send_webhook(broker, job_id),
+        waiting=lambda: waiting(errands, ERRANDS),
         link_seconds=storage.link_seconds,
     )
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from actors import messages
-from actors.broker import QUEUES, make_broker, queue_depths, queued
+from actors.broker import ERRANDS, QUEUES, make_broker, queue_depths, queued, waiting
 from storage.errors import QueueUnavailable
 from storage.job import Priority
 from storage.settings import StorageSettings
@@ -48,6 +48,15 @@ def test_a_message_sent_is_counted_and_known_by_its_job(settings: StorageSetting
 
     assert queue_depths(broker) == {"transcribe-high": 0, "transcribe-normal": 1, "transcribe-low": 1}
     assert queued(broker) == {("job-1",), ("job-2", 7)}
+
+
+def test_an_errand_is_not_taken_for_a_step_of_its_job(settings: StorageSettings) -> None:
+    broker = make_broker(settings)
+
+    messages.send_webhook(broker, "job-1")
+
+    assert queued(broker) == set()
+    assert waiting(broker, ERRANDS) == 1
 
 
 def test_sending_while_redis_is_away_is_queue_unavailable(settings: StorageSettings, redis_server: RedisServer) -> None:

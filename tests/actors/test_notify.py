@@ -7,13 +7,16 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import dramatiq
 import httpx
 import msgspec
 import pytest
+from dramatiq.brokers.redis import RedisBroker
 from standardwebhooks import WebhookVerificationError
 
-from actors.broker import ERRANDS, make_broker, queued
+from actors.broker import ERRANDS, make_broker, waiting
 from actors.guard import Guard
 from actors.messages import send_webhook
 from actors.notify import Notifier, pause_seconds
@@ -52,6 +55,7 @@ class Office:
             self.objects,
             Guard(allowed_networks),
             send=lambda job_id: notifier.post(job_id),  # noqa: PLW0108 - it is not made yet
+            waiting=lambda: 0,
             link_seconds=60,
             timeout_seconds=1,
         )
@@ -360,24 +364,69 @@ def test_a_job_asked_for_by_many_workers_at_once_is_posted_once(office: Office, 
     assert len(receiver.received) == 1
 
 
-def test_what_is_due_gets_its_message_once(settings: StorageSettings, office: Office) -> None:
-    broker = make_broker(settings, queues=[ERRANDS])
-    waited_for, not_waited_for = office.completed("http://127.0.0.1:9"), office.completed(None)
-    notifier = Notifier(
+def queueing(office: Office, broker: RedisBroker) -> Notifier:
+    """A notifier that sends messages, which nobody takes."""
+    return Notifier(
         office.jobs,
         office.outbox,
         office.objects,
         Guard(),
         send=lambda job_id: send_webhook(broker, job_id),
+        waiting=lambda: waiting(broker, ERRANDS),
         link_seconds=60,
     )
 
+
+@pytest.fixture
+def broker(settings: StorageSettings) -> RedisBroker:
+    """Its queue is empty."""
+    made = make_broker(settings, queues=[ERRANDS])
+    made.flush_all()
+    return made
+
+
+def test_what_is_due_gets_its_message_once(office: Office, broker: RedisBroker) -> None:
+    waited_for, not_waited_for = office.completed("http://127.0.0.1:9"), office.completed(None)
+    notifier = queueing(office, broker)
+
     notifier.send_due()
     notifier.send_due()
 
-    assert queued(broker) == {(waited_for.job_id,)}
-    assert broker.client.llen(f"{broker.namespace}:{ERRANDS}") == 1
+    sent: Any = broker.client.hvals(f"{broker.namespace}:{ERRANDS}.msgs")
+    assert [dramatiq.Message.decode(data).args for data in sent] == [(waited_for.job_id,)]
     assert office.next_at(not_waited_for.job_id) is None
+
+
+def test_the_queue_does_not_grow_while_nobody_takes_its_messages(office: Office, broker: RedisBroker) -> None:
+    jobs = [office.completed("http://127.0.0.1:9") for _ in range(130)]
+    notifier = queueing(office, broker)
+    notifier.send_due()
+
+    for _ in range(3):
+        for job in jobs:
+            office.make_due(job.job_id)
+        notifier.send_due()
+
+    assert waiting(broker, ERRANDS) == 130
+    assert office.redis.zcard("bs:outbox") == 130
+
+
+def test_the_store_is_asked_once_for_the_address_of_many_jobs_of_a_key(
+    office: Office, settings: StorageSettings, object_store: ObjectStore
+) -> None:
+    for _ in range(20):
+        office.completed(None, owner="erin")
+    asked: list[str] = []
+    objects = ObjectStore(settings)
+    objects._s3.meta.events.register("before-send.s3.*", lambda request, **_: asked.append(request.url))
+    notifier = Notifier(
+        office.jobs, office.outbox, objects, Guard(), send=lambda _: None, waiting=lambda: 0, link_seconds=60
+    )
+
+    notifier.send_due()
+
+    assert [url.rpartition("/")[2] for url in asked].count("erin.json") == 1
+    assert office.redis.zcard("bs:outbox") == 0
 
 
 def test_a_worker_killed_between_the_post_and_its_note_posts_again_with_the_same_id(
