@@ -54,7 +54,10 @@ class GuardedBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        """`timeout` is for all addresses together. Raises what the guard raises, and httpcore's errors."""
+        """`timeout` is for all addresses together and what comes after on the way to a connection: TLS.
+
+        The look-up of the name counts, but cannot be broken off. Raises what the guard raises, and httpcore's errors.
+        """
         ends = None if timeout is None else time.monotonic() + timeout
         failure: httpcore.ConnectError | httpcore.ConnectTimeout | None = None
         for address in self._guard.addresses(host.strip("[]"), port):
@@ -65,7 +68,7 @@ class GuardedBackend(httpcore.NetworkBackend):
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
             else:
-                return _WatchedStream(stream, self._still_wanted)
+                return _WatchedStream(stream, self._still_wanted, ends)
         raise failure or httpcore.ConnectError(f"{host} has no address")
 
     def connect_unix_socket(
@@ -75,9 +78,13 @@ class GuardedBackend(httpcore.NetworkBackend):
 
 
 class _WatchedStream(httpcore.NetworkStream):
-    def __init__(self, stream: httpcore.NetworkStream, still_wanted: Callable[[], None]) -> None:
+    def __init__(
+        self, stream: httpcore.NetworkStream, still_wanted: Callable[[], None], connect_ends: float | None
+    ) -> None:
+        """`connect_ends`: when the connection must be ready, TLS too, by the monotonic clock; None: whenever."""
         self._stream = stream
         self._still_wanted = still_wanted
+        self._connect_ends = connect_ends
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         ends = None if timeout is None else time.monotonic() + timeout
@@ -100,7 +107,12 @@ class _WatchedStream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        return _WatchedStream(self._stream.start_tls(ssl_context, server_hostname, timeout), self._still_wanted)
+        self._still_wanted()
+        if self._connect_ends is not None:
+            left = max(0.1, self._connect_ends - time.monotonic())
+            timeout = left if timeout is None else min(left, timeout)
+        secured = self._stream.start_tls(ssl_context, server_hostname, timeout)
+        return _WatchedStream(secured, self._still_wanted, self._connect_ends)
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
