@@ -74,16 +74,32 @@ class EarlierResults:
         try:
             self._copy(earlier, claim)
         except JobFenced:
-            sweep_if_unwanted(job.job_id, self._jobs, self._objects)
+            self._sweep(job.job_id)
         except StorageError as error:
             # The earlier job was deleted in this moment, say. What was copied is as good as a worker's own.
             log.warning("results not reused", job_id=job.job_id, reason=str(error))
-            self._jobs.release(job.job_id, claim.token)
-            return False
+            return self._is_lost(claim)
         else:
             log.info("results reused", job_id=job.job_id, earlier=earlier.job_id)
             self._finished.add(job)
         return True
+
+    def _is_lost(self, claim: Claim) -> bool:
+        """Hand the job back; True: it is in other hands by now, or it was cancelled or deleted."""
+        try:
+            self._jobs.release(claim.job.job_id, claim.token)
+        except JobFenced:
+            self._sweep(claim.job.job_id)
+            return True
+        return False
+
+    def _sweep(self, job_id: str) -> None:
+        """The job is lost: what was copied goes if nobody wants it any more."""
+        try:
+            sweep_if_unwanted(job_id, self._jobs, self._objects)
+        except StorageError as error:
+            # The janitor makes up for it.
+            log.warning("copies not removed", job_id=job_id, reason=str(error))
 
     def remember(self, job: Job) -> None:
         """The job is completed: what it says is at hand for the next with the same bytes."""

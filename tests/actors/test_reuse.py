@@ -205,6 +205,27 @@ def test_results_that_vanish_while_they_are_copied_leave_the_job_to_a_worker(hou
     assert house.transcribed(second).status is JobStatus.COMPLETED
 
 
+def test_a_job_that_was_lost_while_its_copies_failed_is_not_the_callers_any_more(
+    house: House, recording: bytes
+) -> None:
+    first = house.transcribed(house.made(recording))
+    house.objects.delete(result_key(first.job_id, "tsv"))
+    second = house.made(recording)
+    objects = ObjectStore(house.settings)
+
+    def cancel_meanwhile(**_: object) -> None:
+        if house.status(second) is JobStatus.PROCESSING:
+            house.jobs.cancel(second.job_id)
+
+    objects._s3.meta.events.register("before-send.s3.CopyObject", cancel_meanwhile)
+
+    done = EarlierResults(house.jobs, objects, house.settings).complete(second)
+
+    assert done
+    assert house.status(second) is JobStatus.CANCELLED
+    assert not list(house.objects.list(f"transcripts/{second.job_id}/"))
+
+
 def test_a_job_that_a_worker_holds_is_left_to_it(house: House, recording: bytes) -> None:
     house.transcribed(house.made(recording))
     second = house.made(recording)
