@@ -259,22 +259,25 @@ def test_a_job_is_the_same_when_what_it_named_is_gone(quiet_api: Api, quiet_stor
 def test_media_servers_may_send_a_key_too(quiet_api: Api, key: str, recording: bytes) -> None:
     jobs = total(quiet_api)
 
-    def ask(content: bytes) -> requests.Response | None:
-        try:
-            return requests.post(
-                f"{quiet_api.url}/asr?output=srt",
-                files={"audio_file": ("talk.mp3", content)},
-                headers={"Idempotency-Key": key},
-                timeout=1.5,
-            )
-        except requests.Timeout:
-            return None  # No worker is there: it would wait for ever.
+    def ask(content: bytes) -> requests.Response:
+        return requests.post(
+            f"{quiet_api.url}/asr?output=srt",
+            files={"audio_file": ("talk.mp3", content)},
+            headers={"Idempotency-Key": key},
+            timeout=60,
+        )
 
-    first, again, other = ask(recording), ask(recording), ask(b"other sound")
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(ask, recording)
+        wait_until(lambda: total(quiet_api) == jobs + 1)
+        job_id = quiet_api.client.get("/api/v1/jobs?limit=1").json()["jobs"][0]["job_id"]
+        again = threads.submit(ask, recording)
+        other = ask(b"other sound")
+        # No worker is there: they would wait for ever.
+        quiet_api.client.post(f"/api/v1/jobs/{job_id}/cancel")
 
-    assert (first, again) == (None, None)
-    assert other is not None
     assert other.json()["code"] == "idempotency_conflict"
+    assert [one.result().json()["job_id"] for one in (first, again)] == [job_id, job_id]
     assert total(quiet_api) == jobs + 1
 
 
