@@ -134,7 +134,7 @@ def delete_webhook(request: Request[Any, Any, State], backend: Backend) -> None:
     summary="What came of posting a job",
     tags=["Webhooks"],
     sync_to_thread=True,
-    responses=problems(*_ANY_JOB),
+    responses=problems(*_ANY_JOB, "storage_unavailable"),
 )
 def get_deliveries(request: Request[Any, Any, State], backend: Backend, job_id: JobId) -> DeliveryLog:
     """Every attempt, and when the next one is."""
@@ -191,6 +191,9 @@ def _answer(endpoint: Endpoint) -> Response[Webhook]:
 
 def _view(job: Job, backend: Backend) -> DeliveryLog:
     deliveries = backend.outbox.deliveries(job.job_id)
+    next_at = deliveries.next_at
+    if next_at is not None and recipient(job, backend.objects) is None:
+        next_at = None  # Every end is in the outbox until a worker has looked who waits for it.
     attempts = [
         AttemptView(
             at=utc(attempt.at),
@@ -202,7 +205,7 @@ def _view(job: Job, backend: Backend) -> DeliveryLog:
         for attempt in deliveries.attempts
     ]
     state: Literal["none", "pending", "delivered", "given_up"] = "none"
-    if deliveries.next_at is not None:
+    if next_at is not None:
         state = "pending"
     elif deliveries.attempts:
         state = "delivered" if is_delivered(deliveries.attempts[-1].status) else "given_up"
@@ -211,5 +214,5 @@ def _view(job: Job, backend: Backend) -> DeliveryLog:
         webhook_id=event_id(job.job_id),
         state=state,
         attempts=attempts,
-        next_attempt_at=None if deliveries.next_at is None else utc(deliveries.next_at),
+        next_attempt_at=None if next_at is None else utc(next_at),
     )

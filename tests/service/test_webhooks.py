@@ -187,6 +187,16 @@ def test_the_log_tells_each_attempt_and_the_next_one(keyed_api: Api) -> None:
     }
 
 
+def test_an_end_that_nobody_waits_for_is_not_said_to_be_posted(keyed_api: Api) -> None:
+    keyed_api.client.delete("/api/v1/webhook", headers=ANNA)
+    job_id = cancelled(keyed_api)
+
+    told = deliveries(keyed_api, job_id)
+
+    assert Outbox.connect(keyed_api.settings).deliveries(job_id).next_at is not None
+    assert (told["state"], told["attempts"], told["next_attempt_at"]) == ("none", [], None)
+
+
 def test_what_is_delivered_or_given_up_can_be_posted_again(keyed_api: Api) -> None:
     job_id = cancelled(keyed_api, webhook_url="http://127.0.0.1:9/")
     outbox = Outbox.connect(keyed_api.settings)
