@@ -83,7 +83,8 @@ async def create_job(request: Request[Any, Any, State], backend: Backend) -> Res
     summary="Start an uploaded job",
     tags=["Jobs"],
     sync_to_thread=True,
-    responses=problems(*_ANY_JOB, "upload_incomplete", "storage_unavailable"),
+    # `object_not_found`: with REUSE_RESULTS, where the recording goes in the moment in which it is looked at.
+    responses=problems(*_ANY_JOB, "upload_incomplete", "object_not_found", "storage_unavailable"),
 )
 def start_job(request: Request[Any, Any, State], backend: Backend, job_id: JobId) -> Response[JobView]:
     """Check that the upload is whole and put the job into the queue. Calling it again is harmless."""
