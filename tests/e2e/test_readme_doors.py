@@ -68,7 +68,7 @@ def test_the_webhook_of_a_key_is_set_and_taken_back(up: Up, folder: Path) -> Non
 
     answers = [json.loads(shell(command, folder)) for command in commands(block)]
 
-    assert [answer["url"] for answer in answers] == ["http://localhost:9007/", None]
+    assert [answer["url"] for answer in answers] == ["http://127.0.0.1:9007/", None]
     assert answers[0]["secret"] == answers[1]["secret"]
 
 
