@@ -18,7 +18,7 @@ from storage.chunk_store import ChunkStore
 from storage.errors import JobConflict, JobMissing, ObjectMissing, QueueUnavailable, StorageError, StoreRefused
 from storage.job import Job, JobStatus, Priority, created_at
 from storage.job_store import JobStore
-from storage.keys import end_key, job_key
+from storage.keys import end_key, job_key, source_key
 from storage.notes import JobNote, note_end
 from storage.object_store import ObjectStore
 from storage.removal import JOB_PREFIXES, remove_job, remove_objects, sweep_ended
@@ -153,7 +153,8 @@ class Janitor:
             return  # Its client started it just now.
         if job.upload is not None:
             self._objects.abort_upload(job.source.key, job.upload.upload_id)
-        self._objects.delete(job.source.key)
+        # Not whatever the job's source is: a recording in the inbox is its owner's.
+        self._objects.delete(source_key(job.job_id))
         note_end(failed, self._objects)
 
     def sweep_deleted(self) -> None:

@@ -132,6 +132,24 @@ def test_an_upload_never_started_fails_where_somebody_waits_for_its_end(house: H
     assert list(house.objects.uploads()) == []
 
 
+def test_a_recording_in_the_inbox_outlives_a_job_that_was_never_started(house: House) -> None:
+    job = a_job(
+        status=JobStatus.AWAITING_UPLOAD,
+        expires_at=time.time() - 1,
+        options=Options(model="base", webhook_url="https://example.com/"),
+    )
+    job = msgspec.structs.replace(
+        job, source=msgspec.structs.replace(job.source, type="inbox", key=f"inbox/{job.job_id}.mp3")
+    )
+    house.jobs.create(job)
+    house.put(job.source.key)
+
+    house.janitor.remove_expired_jobs()
+
+    assert house.jobs.get(job.job_id).status == "failed"
+    assert house.objects.head(job.source.key).size > 0
+
+
 class Overtaken(JobStore):
     """Clients that start one expired upload and delete another while the janitor has both on its list."""
 
