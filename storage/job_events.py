@@ -167,9 +167,9 @@ class JobEvents:
                         watched.add([_entry(one) for one in entries])
                 if not found:
                     await self._look()
-            except redis.RedisError as error:
+            except Exception as error:  # noqa: BLE001 Whatever it was: all who listen wait for this task alone.
                 if not away:
-                    log.warning("events wait for Redis", reason=str(error))
+                    log.warning("events wait for Redis", reason=repr(error))
                 away = True
                 await asyncio.sleep(_AWAY_SECONDS)
             else:

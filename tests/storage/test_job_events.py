@@ -6,10 +6,11 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
+import redis
 
 from storage.errors import JobFenced
 from storage.job import Job
@@ -204,6 +205,32 @@ def test_nothing_is_lost_and_nothing_repeated_when_redis_goes_away(
     found = with_events(settings, use)
 
     assert len(found) == len(set(found)) == 1 + 1 + 5 + 1
+
+
+def test_the_reader_goes_on_whatever_stopped_it(store_settings: StorageSettings, job_store: JobStore) -> None:
+    job = stored(job_store)
+
+    class Stumbling(redis.asyncio.Redis):
+        stumbled = False
+
+        async def xread(self, *args: Any, **kwargs: Any) -> Any:
+            if not self.stumbled:
+                self.stumbled = True
+                raise RuntimeError("nothing that a client of Redis should raise")
+            return await super().xread(*args, **kwargs)
+
+    async def run() -> tuple[bool, bool]:
+        client: Any = Stumbling.from_url(store_settings.redis_url, db=JOBS_DATABASE, decode_responses=True)
+        events = JobEvents(client)
+        waiter = asyncio.create_task(events.wait_final(job.job_id, timeout_seconds=10))
+        await watched(events, job)
+        await asyncio.to_thread(job_store.cancel, job.job_id)
+        try:
+            return await waiter, client.stumbled
+        finally:
+            await events.close()
+
+    assert asyncio.run(run()) == (True, True)
 
 
 def segment(number: int, text: str = "") -> Segment:
