@@ -6,7 +6,7 @@ transcript. Since each of them begins with the one before, a number is enough to
 event's id is the position in the stream and that number.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -16,7 +16,6 @@ from litestar.concurrency import sync_to_thread
 from litestar.datastructures import State
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import Parameter
-from litestar.response import Stream
 
 from actors.view import JobView
 from service.backend import Backend
@@ -77,11 +76,11 @@ async def get_events(
     all `segment`s is the transcript's.
     """
     job = await sync_to_thread(backend.jobs.get, job_id, request.state.owner)
-    position = _read_position(last_event_id)
-    if job.status in FINAL and await _is_over(backend, job_id, position):
+    position = await _position(backend, job, last_event_id)
+    if position is None:
         # To a browser it means that there is nothing to come back for.
         return Response(None, status_code=204)
-    return event_stream(backend, _encoded(_told(backend, job, position)))
+    return backend.listeners.stream(_encoded(_told(backend, job, position)))
 
 
 async def follow(backend: Backend, job_id: str, last_event_id: str = "") -> AsyncGenerator[JobEvent]:
@@ -96,21 +95,12 @@ async def follow(backend: Backend, job_id: str, last_event_id: str = "") -> Asyn
         QueueUnavailable: Redis does not answer in the beginning.
     """
     job = await sync_to_thread(backend.jobs.get, job_id)
-    position = _read_position(last_event_id)
-    if job.status in FINAL and await _is_over(backend, job_id, position):
+    position = await _position(backend, job, last_event_id)
+    if position is None:
         return
     async with aclosing(_told(backend, job, position)) as events:
         async for event in events:
             yield event
-
-
-def event_stream(backend: Backend, chunks: AsyncIterator[bytes]) -> Stream:
-    """An answer of Server-Sent Events: `chunks` as they are, with comments that keep it alive; ended at shutdown.
-
-    Raises:
-        ApiError: too_many_listeners.
-    """
-    return backend.listeners.stream(chunks)
 
 
 class Position(NamedTuple):
@@ -135,19 +125,37 @@ def _read_position(last_event_id: str) -> Position:
     entry, _, segments = last_event_id.partition("/")
     try:
         order(entry)
+        if not segments.isdecimal():  # int() takes signs and spaces too.
+            raise ValueError(f"{segments[:50]!r} is not a number of segments")
         return Position(entry, int(segments[:10]))
     except ValueError as error:
         raise invalid("Last-Event-ID", "send the id of an event as it came, or nothing") from error
 
 
-async def _is_over(backend: Backend, job_id: str, position: Position) -> bool:
-    newest = await backend.events.newest(job_id)
-    return newest is None or order(newest.id) <= order(position.entry)
+async def _position(backend: Backend, job: Job, last_event_id: str) -> Position | None:
+    """Where the telling goes on; None: everything was told.
+
+    Raises:
+        ApiError: it is not one of our ids.
+        QueueUnavailable: Redis does not answer.
+    """
+    position = _read_position(last_event_id)
+    if not last_event_id and job.status not in FINAL:
+        return position
+    newest = await backend.events.newest(job.job_id)
+    if newest is not None and order(position.entry) < order(newest.id):
+        return position
+    if job.status in FINAL or (newest is not None and newest.type in LAST):
+        return None
+    # Who has seen more than there is has seen all there is: Redis may have lost its last second, and a stream that
+    # waits for a time to come would tell nothing.
+    return position._replace(entry=newest.id if newest is not None else BEGINNING)
 
 
 async def _told(backend: Backend, job: Job, position: Position) -> AsyncGenerator[JobEvent]:
     entry_id, count = position
-    async with aclosing(backend.events.entries(job.job_id, entry_id)) as entries:
+    stories = backend.stories
+    async with stories.listening(job.job_id), aclosing(backend.events.entries(job.job_id, entry_id)) as entries:
         async for entry in entries:
             if entry.type in LAST:
                 async for event in _ending(backend, job, entry, Position(entry_id, count)):
@@ -155,7 +163,7 @@ async def _told(backend: Backend, job: Job, position: Position) -> AsyncGenerato
                 return
             if entry.type == "chunk":
                 known = max(entry.id, backend.events.known(job.job_id), key=order)
-                while segments := await backend.stories.so_far(job.job_id, count, known):
+                while segments := await stories.so_far(job.job_id, count, known):
                     for segment in segments:
                         count += 1
                         # The entry before: who comes back with this id has more to hear of this one.

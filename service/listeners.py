@@ -1,8 +1,9 @@
 """Open event streams: so many at most, kept alive, and ended together when the server is to stop."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
+from litestar.background_tasks import BackgroundTask
 from litestar.response import Stream
 
 from service.errors import ApiError
@@ -20,52 +21,99 @@ _HEADERS = {
 
 class Listeners:
     def __init__(self, most: int, keep_alive_seconds: float) -> None:
-        self._most = most
-        self._keep_alive_seconds = keep_alive_seconds
-        self._open = 0
+        self.most = most
+        #: Places that nobody has taken.
+        self.free = most
+        self.keep_alive_seconds = keep_alive_seconds
         #: The server stops.
         self.ended = False
         #: What the streams wait for.
-        self._waiting: set[asyncio.Future[bytes | None]] = set()
+        self.waiting: set[asyncio.Future[bytes | None]] = set()
 
-    def stream(self, chunks: AsyncIterator[bytes]) -> Stream:
+    def place(self) -> "Place":
+        """For a stream to come; it is not taken yet."""
+        return Place(self)
+
+    def stream(self, chunks: AsyncGenerator[bytes], place: "Place | None" = None) -> Stream:
         """An answer of Server-Sent Events: `chunks` as they are, and a comment whenever there is none for long.
 
-        Nothing waits in memory for a client that is slow: the next chunk is asked for when the last one is sent.
+        Nothing waits in memory for a client that is slow: the next chunk is asked for when the last one is sent. When
+        the answer is over, however it ended, the chunks are closed and the place is free.
 
         Raises:
             ApiError: too_many_listeners.
         """
-        if self._open >= self._most:
-            raise ApiError("too_many_listeners", f"{self._most} event streams are open, which is the limit")
-        return Stream(self._kept_alive(chunks), media_type="text/event-stream", headers=_HEADERS)
+        place = place or self.place()
+        place.take()
+        told = _Told(self, chunks, place)
+        # The end is not left to generators: one that was not begun does not run its `finally`, and one that waits for
+        # its chunk to be sent is closed when the garbage is collected.
+        return Stream(told, media_type="text/event-stream", headers=_HEADERS, background=BackgroundTask(told.close))
 
     def end(self) -> None:
         """End every stream where it is. Its client asks again, with the id of the last event that it has seen."""
         self.ended = True
-        for waiting in self._waiting:
+        for waiting in self.waiting:
             waiting.cancel()
 
-    async def _kept_alive(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        self._open += 1
-        following: asyncio.Future[bytes | None] | None = None
+
+class Place:
+    """Of one stream. Taken once and given back once, however often that is asked for."""
+
+    def __init__(self, listeners: Listeners) -> None:
+        self._listeners = listeners
+        self._taken = False
+
+    def take(self) -> None:
+        """
+        Raises:
+            ApiError: too_many_listeners.
+        """
+        if self._taken:
+            return
+        if self._listeners.free == 0:
+            raise ApiError("too_many_listeners", f"{self._listeners.most} event streams are open, which is the limit")
+        self._taken = True
+        self._listeners.free -= 1
+
+    def leave(self) -> None:
+        if self._taken:
+            self._taken = False
+            self._listeners.free += 1
+
+
+class _Told:
+    """The bytes of one stream."""
+
+    def __init__(self, listeners: Listeners, chunks: AsyncGenerator[bytes], place: Place) -> None:
+        self._listeners, self._chunks, self._place = listeners, chunks, place
+        #: The next chunk, being waited for.
+        self._following: asyncio.Future[bytes | None] | None = None
+
+    async def __aiter__(self) -> AsyncGenerator[bytes]:
+        waiting = self._listeners.waiting
         try:
-            while not self.ended:
-                following = asyncio.ensure_future(_next(chunks))
-                self._waiting.add(following)
-                while not (await asyncio.wait({following}, timeout=self._keep_alive_seconds))[0]:
+            while not self._listeners.ended:
+                following = self._following = asyncio.ensure_future(_next(self._chunks))
+                waiting.add(following)
+                following.add_done_callback(waiting.discard)
+                while not (await asyncio.wait({following}, timeout=self._listeners.keep_alive_seconds))[0]:
                     yield _COMMENT
-                self._waiting.discard(following)
                 if following.cancelled() or (chunk := following.result()) is None:
                     return
                 yield chunk
         finally:
-            self._open -= 1
-            if following is not None:
-                self._waiting.discard(following)
-                # Ends the chunks too, wherever they are.
-                following.cancel()
+            self._place.leave()
+            if self._following is not None:
+                self._following.cancel()
+
+    async def close(self) -> None:
+        self._place.leave()
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.wait({self._following})
+        await self._chunks.aclose()
 
 
-async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
+async def _next(chunks: AsyncGenerator[bytes]) -> bytes | None:
     return await anext(chunks, None)

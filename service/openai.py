@@ -6,7 +6,7 @@ error that names the job: an SDK takes anything else for a transcript. The job g
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
 import msgspec
@@ -18,10 +18,12 @@ from litestar.params import Parameter
 
 from service.backend import Backend
 from service.errors import ApiError
-from service.events import event_stream, follow
+from service.events import follow
+from service.listeners import Place
 from service.openai_answers import Said, TextDelta, TextDone, Transcription, VerboseTranscription, plain, verbose
 from service.openai_errors import answer, openai_problems
-from service.openai_form import ALIAS, SHAPE, Task, Wanted, read_wanted, reader
+from service.openai_form import ALIAS, SHAPE, Task, Wanted, read_options, read_wanted
+from service.options import OptionFields
 from service.transcribe import (
     UPLOAD_ERRORS,
     WAIT_ERRORS,
@@ -33,6 +35,7 @@ from service.transcribe import (
     stored,
     wait_final,
 )
+from service.uploads import Fields
 from storage.errors import StorageError
 from storage.models import MODELS, ModelInfo
 from storage.transcript import Segment, Transcript
@@ -140,10 +143,24 @@ def _model(name: str, backend: Backend) -> Model:
 
 
 async def _create(request: Request[Any, Any, State], backend: Backend, task: Task) -> Response[Any]:
-    job, fields = await receive(request, backend, reader(task), SHAPE)
-    wanted = read_wanted(fields, task)
-    if wanted.stream:
-        return await _stream(request, backend, job.job_id)
+    place = backend.listeners.place()
+
+    def read(fields: Fields) -> OptionFields:
+        options = read_options(fields, task)
+        if read_wanted(fields, task).stream:
+            # As soon as it is known: where there is no place nothing is uploaded in vain, and no job is made.
+            place.take()
+        return options
+
+    try:
+        job, fields = await receive(request, backend, read, SHAPE)
+        wanted = read_wanted(fields, task)
+        if wanted.stream:
+            return await _stream(request, backend, job.job_id, place)
+    except BaseException:  # Also CancelledError: the server stops.
+        place.leave()
+        raise
+    place.leave()
     seconds = _patience_seconds(request, backend)
     if not await wait_final(request, backend, job.job_id, seconds):
         raise ApiError(
@@ -183,7 +200,7 @@ def _said(job_id: str, backend: Backend) -> Said:
 # While the text is found
 
 
-async def _stream(request: Request[Any, Any, State], backend: Backend, job_id: str) -> Response[Any]:
+async def _stream(request: Request[Any, Any, State], backend: Backend, job_id: str, place: Place) -> Response[Any]:
     texts = _texts(backend, job_id)
     first = asyncio.ensure_future(anext(texts, None))
     gone = asyncio.ensure_future(client_gone(request))
@@ -193,7 +210,9 @@ async def _stream(request: Request[Any, Any, State], backend: Backend, job_id: s
             raise ApiError("client_disconnected", "the connection was closed before the transcript", job_id=job_id)
         if first.done():
             first.result()  # A job that failed by now is answered with its own status.
-        stream = event_stream(backend, _events(request, backend, job_id, first, texts))
+        events = _events(request, backend, job_id, first, texts)
+        await anext(events)
+        stream = backend.listeners.stream(events, place)
     except BaseException:  # Also CancelledError: the server stops.
         _leave(request, backend, job_id, first, texts)
         raise
@@ -217,9 +236,11 @@ async def _events(
     job_id: str,
     first: "asyncio.Future[str | None]",
     texts: AsyncGenerator[str],
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
+    """The first one is empty and not to be sent: it has begun, so that its end comes also when nobody reads it."""
     done = False
     try:
+        yield b""
         text = await first
         if text is not None:
             text = text.lstrip()

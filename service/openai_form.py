@@ -1,6 +1,5 @@
 """What a form of OpenAI's API asks for, in our own options. Fields that we do not know are ignored."""
 
-from collections.abc import Callable
 from typing import Literal, get_args
 
 import msgspec
@@ -35,13 +34,12 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
 
 
-def reader(task: Task) -> Callable[[Fields], OptionFields]:
-    """For uploads: fields → what is asked for. Raises ApiError: invalid_parameter, model_not_found."""
-    return lambda fields: read_options(fields, task)
-
-
 def read_options(fields: Fields, task: Task) -> OptionFields:
-    """Our own fields are taken as in the classic form. `translate` is not to be talked out of."""
+    """Our own fields are taken as in the classic form. `translate` is not to be talked out of.
+
+    Raises:
+        ApiError: invalid_parameter, model_not_found.
+    """
     wanted, given = read_wanted(fields, task), dict(fields)
     given["model"] = "" if given.get("model") == ALIAS else given.get("model", "")
     if given["model"] and given["model"] not in MODELS:

@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import msgspec
@@ -34,6 +35,10 @@ _READS = 4
 _PAGE = 100
 #: How long a job's end is not asked for again; its links work much longer.
 _END_SECONDS = 60
+#: How long a story is kept when nobody listens any more: a connection that breaks is soon there again.
+_KEPT_SECONDS = 60
+#: What a story costs besides its segments: the job as it ended, with its links.
+STORY_BYTES = 16 * 1024
 
 
 class _Story:
@@ -52,21 +57,49 @@ class _Story:
 
     @property
     def size(self) -> int:
-        return self.growing.size + self.transcript_size
+        return STORY_BYTES + self.growing.size + self.transcript_size
 
 
 class Stories:
     """Memory is bounded: what was not asked for longest goes first, and is read again when somebody asks."""
 
     def __init__(
-        self, jobs: JobStore, chunks: ChunkStore, objects: ObjectStore, link_seconds: int, max_bytes: int
+        self,
+        jobs: JobStore,
+        chunks: ChunkStore,
+        objects: ObjectStore,
+        link_seconds: int,
+        max_bytes: int,
+        kept_seconds: float = _KEPT_SECONDS,
     ) -> None:
-        """`max_bytes`: of the JSON of what is kept; the story that is asked for is kept whatever its size."""
+        """`max_bytes`: of the JSON of what is kept; the story that is asked for is kept whatever its size.
+
+        `kept_seconds`: how long a story outlives the last one who listens to it.
+        """
         self._jobs, self._chunks, self._objects = jobs, chunks, objects
         self._link_seconds = link_seconds
         self._max_bytes = max_bytes
+        self._kept_seconds = kept_seconds
         self._stories: OrderedDict[str, _Story] = OrderedDict()
+        #: Of each job, how many.
+        self._listeners: Counter[str] = Counter()
         self._reads = asyncio.Semaphore(_READS)
+
+    def __len__(self) -> int:
+        """How many jobs something is kept of."""
+        return len(self._stories)
+
+    @asynccontextmanager
+    async def listening(self, job_id: str) -> AsyncIterator[None]:
+        """Somebody is told of the job. What was read for it is forgotten when nobody is for a while."""
+        self._listeners[job_id] += 1
+        try:
+            yield
+        finally:
+            self._listeners[job_id] -= 1
+            if not self._listeners[job_id]:
+                del self._listeners[job_id]
+                asyncio.get_running_loop().call_later(self._kept_seconds, self._forget, job_id)
 
     async def so_far(self, job_id: str, number: int, position: str) -> list[Segment]:
         """The next segments of a job in chunks, from `number` on, as of a position in its events; at last none.
@@ -124,11 +157,16 @@ class Stories:
         story = self._stories.get(job_id)
         if story is None:
             story = self._stories[job_id] = _Story(self._growing(job_id))
+            self._bound(job_id)
         self._stories.move_to_end(job_id)
         return story
 
     def _growing(self, job_id: str) -> Growing:
         return Growing(job_id, self._jobs, self._chunks, self._objects)
+
+    def _forget(self, job_id: str) -> None:
+        if job_id not in self._listeners:
+            self._stories.pop(job_id, None)
 
     def _bound(self, asked: str) -> None:
         total = sum(story.size for story in self._stories.values())

@@ -213,11 +213,26 @@ def test_a_job_of_another_key_has_no_events_and_a_made_up_id_is_refused(quiet_ap
 
     answers = [
         quiet_api.client.get(f"/api/v1/jobs/{job_id}/events", headers={"Last-Event-ID": last})
-        for job_id, last in ((foreign.job_id, ""), (own.job_id, "7"), (own.job_id, "1-1/x"), (own.job_id, "9" * 99))
+        for job_id, last in (
+            (foreign.job_id, ""),
+            *((own.job_id, last) for last in ("7", "1-1/x", "9" * 99, "0-0/-5", "0-0/+5", "0-0/")),
+        )
     ]
 
-    assert [answer.json()["code"] for answer in answers] == ["job_not_found", *3 * ["invalid_parameter"]]
+    assert [answer.json()["code"] for answer in answers] == ["job_not_found", *6 * ["invalid_parameter"]]
     assert answers[1].json()["field"] == "Last-Event-ID"
+
+
+def test_who_claims_to_come_from_the_future_is_told_what_happens_from_now_on(
+    quiet_api: Api, quiet_jobs: JobStore
+) -> None:
+    job = stored(quiet_jobs, owner="")
+
+    with listening(quiet_api, job.job_id, f"{'9' * 19}-0/1") as events:
+        quiet_jobs.cancel(job.job_id)
+        rest = list(events)
+
+    assert [event.event for event in rest] == ["cancelled"]
 
 
 @pytest.fixture(scope="module")

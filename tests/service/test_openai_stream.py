@@ -7,12 +7,21 @@ import openai
 import pytest
 from openai.types.audio import Transcription
 
+from service.app import create_app
+from storage.job import JobStatus
+from storage.job_store import JobStore
+from storage.settings import StorageSettings
+from storage.transcript import Segment
 from tests.conftest import Sample
+from tests.processes import environment
 from tests.recordings import joined, wav
 from tests.service.apis import Api
+from tests.service.asgi import scope
 from tests.service.conftest import StartApi
+from tests.service.forms import END, FORM_TYPE, connection, first_line, head, part
 from tests.service.openai_client import connected, newest, says_fox, told
 from tests.service.test_transcribe import is_final, wait_for
+from tests.storage.test_job_store import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -110,18 +119,77 @@ def test_when_waiting_takes_too_long_the_sdk_is_told_and_the_job_goes_on(api: Ap
     assert api.client.post(f"/api/v1/jobs/{job_id}/cancel").json()["status"] == "cancelled"
 
 
-def test_a_stream_that_cannot_begin_leaves_no_job_at_work(api: Api, start_api: StartApi, long_talk: bytes) -> None:
-    full = start_api(api.settings, MAX_LISTENERS="1")
+@pytest.mark.filterwarnings("ignore::litestar.utils.deprecation.LitestarDeprecationWarning")
+def test_a_client_that_is_gone_before_its_stream_begins_cancels_its_job(
+    quiet_settings: StorageSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No client can be as quick as that on purpose, so the API is asked as a server asks it.
+    for name, value in environment(quiet_settings).items():
+        monkeypatch.setenv(name, value)
+    jobs = JobStore.connect(quiet_settings)
+    before = {job.job_id for job in jobs.list_jobs("").jobs}
+    # An upload of which all has come.
+    coming = [{"type": "http.request", "body": part("stream", b"true") + part("file", b"sound", "a.wav") + END}]
+    began = asyncio.Event()
+
+    def made() -> list[str]:
+        return [job.job_id for job in jobs.list_jobs("").jobs if job.job_id not in before]
+
+    async def receive() -> dict[str, object]:
+        if coming:
+            return {**coming.pop(), "more_body": False}
+        if not began.is_set():
+            await asyncio.Event().wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, object]) -> None:
+        began.set()
+
+    async def ask() -> str:
+        request = scope("POST", "/v1/audio/transcriptions", content_type=FORM_TYPE)
+        asked = asyncio.create_task(create_app()(request, receive, send))  # type: ignore[arg-type]
+        await asyncio.to_thread(wait_until, lambda: bool(made()))
+        (job_id,) = made()
+        claim = await asyncio.to_thread(jobs.claim, job_id, "w", 60, 3)
+        await asyncio.to_thread(jobs.tell, claim, 0, [Segment(0, 0.0, 1.0, " The", 0.5)], "en", 1.0)
+        await asked
+        await asyncio.to_thread(wait_until, lambda: jobs.get(job_id).status != JobStatus.PROCESSING)
+        return jobs.get(job_id).status
+
+    assert asyncio.run(ask()) == "cancelled"
+
+
+def test_a_stream_that_there_is_no_place_for_is_refused_before_anything_is_uploaded(
+    start_api: StartApi, quiet_settings: StorageSettings
+) -> None:
+    full = start_api(quiet_settings, MAX_LISTENERS="1")
     source = {"type": "upload", "filename": "talk.wav", "size": 5}
-    waiting = api.client.post("/api/v1/jobs", json={"source": source}).json()["job_id"]
+    waiting = full.client.post("/api/v1/jobs", json={"source": source}).json()["job_id"]
+    address = "/v1/audio/transcriptions"
 
-    with full.client.stream("GET", f"/api/v1/jobs/{waiting}/events"), connected(full) as client:
-        with pytest.raises(openai.InternalServerError) as raised:
-            client.audio.transcriptions.create(file=("long.wav", long_talk), model="whisper-1", stream=True)
+    with full.client.stream("GET", f"/api/v1/jobs/{waiting}/events"):
+        with connection(full.url) as early:
+            # The recording does not come.
+            early.sendall(head(address, Content_Length="100000") + part("stream", b"true"))
+            early.sendall(part("file", b"sound" * 1000, "a.wav"))
+            told_early = first_line(early)
+        late = full.client.post(address, content=part("file", b"sound", "a.wav") + part("stream", b"true") + END,
+                                headers={"Content-Type": FORM_TYPE})  # fmt: skip
 
-        job = wait_for(api, newest(api)["job_id"], is_final, 10)
-    assert (raised.value.status_code, raised.value.code) == (503, "too_many_listeners")
-    assert job["status"] == "cancelled"
+    assert " 503 " in told_early
+    assert (late.status_code, late.json()["error"]["code"]) == (503, "too_many_listeners")
+    assert newest(full)["job_id"] == waiting
+
+
+def test_a_place_is_free_again_when_its_upload_is_refused(start_api: StartApi, quiet_settings: StorageSettings) -> None:
+    api = start_api(quiet_settings, MAX_LISTENERS="1")
+    form = part("stream", b"true") + part("file", b"", "a.wav") + END
+
+    answers = [
+        api.client.post("/v1/audio/transcriptions", content=form, headers={"Content-Type": FORM_TYPE}) for _ in "12"
+    ]
+
+    assert [answer.json()["error"]["code"] for answer in answers] == ["audio_unreadable"] * 2
 
 
 def test_the_asynchronous_client_asks_for_several_at_once(api: Api, talk: bytes) -> None:
