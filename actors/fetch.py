@@ -18,16 +18,15 @@ from actors.errors import ActorError, OriginBroke, OriginChanged, OriginFailing,
 from actors.guard import Guard, parse
 from actors.lease import Lease
 from actors.origin import Origin
-from actors.outcome import Later, carry_out
+from actors.outcome import Later, carry_out_job
 from actors.settings import ActorSettings
 from actors.transfer import Transfer
-from storage.errors import JobConflict, JobMissing, StorageError, StoreUnavailable, UploadMissing, UploadRefused
+from storage.errors import JobMissing, StorageError, StoreUnavailable, UploadMissing, UploadRefused
 from storage.job import Job, JobStatus, Source
 from storage.job_store import Claim, JobStore
 from storage.keys import fetch_key
 from storage.notes import note_job
 from storage.object_store import ObjectStore
-from storage.removal import sweep_if_unwanted
 
 log = structlog.get_logger()
 
@@ -73,32 +72,29 @@ class Fetcher:
         Raises:
             Later, one of outcome.OUTAGES: handed back, worth another try.
         """
-        try:
-            job = self._jobs.get(job_id)
-            if job.source.size:
-                if job.status is JobStatus.PENDING:
-                    self._send_next(job)  # Whoever fetched it may have died before.
-                return
-            claim = self._jobs.claim(
-                job_id, self._worker_id, self._settings.lease_seconds, self._settings.max_job_attempts
-            )
-        except (JobMissing, JobConflict) as reason:
-            log.info("job not taken", job_id=job_id, reason=str(reason))
-            sweep_if_unwanted(job_id, self._jobs, self._objects)
+        if self._is_fetched(job_id):
             return
-        seconds = self._settings.lease_seconds
-        lease = Lease(lambda progress: self._jobs.beat(job_id, claim.token, progress, seconds), seconds, self._stopping)
-        carry_out(
+        carry_out_job(
             job_id,
-            lambda: self._fetch(claim, lease),
-            lease,
+            self._fetch,
             self._jobs,
             self._objects,
-            fail=lambda code, message: self._jobs.fail(job_id, code, message, claim.token),
-            hand_back=lambda: self._jobs.release(job_id, claim.token),
-            send_again=lambda: self._send_next(claim.job),
+            self._settings,
+            self._worker_id,
+            self._stopping,
+            send_again=self._send_next,
             last_try=last_try,
         )
+
+    def _is_fetched(self, job_id: str) -> bool:
+        """Whether the recording is in the bucket. Then the job is handed on: who fetched it may have died before."""
+        try:
+            job = self._jobs.get(job_id)
+        except JobMissing:
+            return False
+        if job.source.size and job.status is JobStatus.PENDING:
+            self._send_next(job)
+        return job.source.size > 0
 
     def _fetch(self, claim: Claim, lease: Lease) -> None:
         job = claim.job

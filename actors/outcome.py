@@ -1,5 +1,6 @@
 """Work under a lease: whatever happens to it ends in the right change of the record."""
 
+import threading
 from collections.abc import Callable
 
 import structlog
@@ -7,8 +8,10 @@ from dramatiq.errors import Retry
 
 from actors.errors import ActorError
 from actors.lease import Lease, Stopping
+from actors.settings import ActorSettings
 from storage.errors import (
     BucketMissing,
+    JobConflict,
     JobFenced,
     JobMissing,
     ModelUnavailable,
@@ -17,7 +20,8 @@ from storage.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from storage.job_store import JobStore
+from storage.job import Job
+from storage.job_store import Claim, JobStore
 from storage.object_store import ObjectStore
 from storage.removal import sweep_if_unwanted
 
@@ -29,6 +33,44 @@ OUTAGES = (StoreUnavailable, StoreRefused, BucketMissing, QueueUnavailable)
 
 class Later(Retry):
     """Somebody else's server fails: the job is handed back, and its message comes again after `delay` milliseconds."""
+
+
+def carry_out_job(
+    job_id: str,
+    work: Callable[[Claim, Lease], None],
+    jobs: JobStore,
+    objects: ObjectStore,
+    settings: ActorSettings,
+    worker_id: str,
+    stopping: threading.Event,
+    *,
+    send_again: Callable[[Job], None],
+    last_try: bool,
+) -> None:
+    """Hold a job and work on it as `carry_out` says; a job that is not this worker's is left alone.
+
+    `send_again` puts the job's message back into the queue.
+    """
+    seconds = settings.lease_seconds
+    try:
+        claim = jobs.claim(job_id, worker_id, seconds, settings.max_job_attempts)
+    except (JobMissing, JobConflict) as reason:
+        # In other hands, or final, if only by this attempt. If those hands die, the janitor sends a new message.
+        log.info("job not taken", job_id=job_id, reason=str(reason))
+        sweep_if_unwanted(job_id, jobs, objects)
+        return
+    lease = Lease(lambda progress: jobs.beat(job_id, claim.token, progress, seconds), seconds, stopping)
+    carry_out(
+        job_id,
+        lambda: work(claim, lease),
+        lease,
+        jobs,
+        objects,
+        fail=lambda code, message: jobs.fail(job_id, code, message, claim.token),
+        hand_back=lambda: jobs.release(job_id, claim.token),
+        send_again=lambda: send_again(claim.job),
+        last_try=last_try,
+    )
 
 
 def carry_out(

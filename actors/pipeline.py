@@ -25,7 +25,7 @@ from actors.detect import detect_language
 from actors.engine import Engine
 from actors.layout import layout_of
 from actors.lease import Lease
-from actors.outcome import carry_out
+from actors.outcome import carry_out, carry_out_job
 from actors.result import Result
 from actors.settings import ActorSettings
 from actors.telling import Telling
@@ -89,26 +89,15 @@ class Pipeline:
         Raises:
             one of outcome.OUTAGES: handed back, worth another try; not raised on the last try, which fails the job.
         """
-        try:
-            claim = self._jobs.claim(
-                job_id, self._worker_id, self._settings.lease_seconds, self._settings.max_job_attempts
-            )
-        except (JobMissing, JobConflict) as reason:
-            # In other hands, or final, if only by this attempt. If those hands die, the janitor sends a new message.
-            log.info("job not taken", job_id=job_id, reason=str(reason))
-            sweep_if_unwanted(job_id, self._jobs, self._objects)
-            return
-        seconds = self._settings.lease_seconds
-        lease = Lease(lambda progress: self._jobs.beat(job_id, claim.token, progress, seconds), seconds, self._stopping)
-        carry_out(
+        carry_out_job(
             job_id,
-            lambda: self._step(claim, lease),
-            lease,
+            self._step,
             self._jobs,
             self._objects,
-            fail=lambda code, message: self._jobs.fail(job_id, code, message, claim.token),
-            hand_back=lambda: self._jobs.release(job_id, claim.token),
-            send_again=lambda: self._send_job(claim.job),
+            self._settings,
+            self._worker_id,
+            self._stopping,
+            send_again=self._send_job,
             last_try=last_try,
         )
 
