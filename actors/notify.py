@@ -202,7 +202,7 @@ class Notifier:
         except (httpcore.TimeoutException, httpcore.NetworkError) as reason:
             return Outcome(error=f"no connection: {str(reason) or type(reason).__name__}")
         except httpcore.ProtocolError as reason:
-            return Outcome(error=f"the answer is not HTTP: {reason}")
+            return Outcome(error=f"the connection was closed without an answer, or it is not HTTP: {reason}")
 
 
 def _finish(response: httpcore.Response) -> None:

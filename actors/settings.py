@@ -23,7 +23,7 @@ class ActorSettings(msgspec.Struct, frozen=True, kw_only=True):
     loaded_models: Count = 1
     #: Jobs in hand at once in a worker: one computes while another's recording is read.
     worker_threads: Annotated[int, Meta(ge=1, le=1000)] = 2
-    #: Urls that a worker fetches at once, each with up to 16 MiB of memory, or a 5000th of MAX_FILE_SIZE if that is more.
+    #: Urls that a worker fetches at once, each with 16 MiB of memory, or a 5000th of MAX_FILE_SIZE if that is more.
     fetch_threads: Annotated[int, Meta(ge=1, le=1000)] = 4
     #: How long the server of a url may send nothing, or less than 64 KiB.
     fetch_idle_seconds: Seconds = 30

@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 
 from actors.formats import FORMATS
 from storage.errors import ObjectMissing
-from storage.job import Job, JobStatus, Options
+from storage.job import Job, JobStatus, Options, SourceType
 from storage.keys import result_key
 from storage.object_store import ObjectStore
 from storage.transcript import Transcript
@@ -20,8 +20,11 @@ PARTS = ("result", "files")
 
 
 class SourceView(msgspec.Struct, frozen=True, kw_only=True):
+    type: SourceType
+    #: Only of what lay in the bucket before: where.
+    key: str | UnsetType = UNSET
     filename: str
-    #: Bytes.
+    #: Bytes; 0: not fetched yet.
     size: int
     content_type: str | None
     #: Seconds of audio, once known.
@@ -104,6 +107,8 @@ def view_job(
         completed_at=_time_or_none(job.completed_at),
         expires_at=_time_or_none(job.expires_at),
         source=SourceView(
+            type=job.source.type,
+            key=job.source.key if job.source.type in ("object", "inbox") else UNSET,
             filename=job.source.filename,
             size=job.source.size,
             content_type=job.source.content_type,

@@ -47,7 +47,7 @@ class WebhookFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     url: Annotated[
         WebhookUrl | None,
         Meta(description="Where jobs are posted to that name no webhook_url of their own; null: nowhere."),
-    ] = None
+    ]
     secret: Annotated[
         Annotated[str, Meta(max_length=100)] | None,
         Meta(description="whsec_ and the base64 of 24 to 64 bytes; default: the one there is, or a new one."),

@@ -30,6 +30,7 @@ FOLLOWS: dict[JobStatus, frozenset[JobStatus]] = {
 }
 
 Priority = Literal["low", "normal", "high"]
+SourceType = Literal["form", "upload", "object", "url", "inbox"]
 
 _JOB_ID = re.compile("[0-9a-f]{22}")
 
@@ -75,7 +76,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
     #: form: streamed through the API; upload: put by the client with presigned links; object: was in the bucket;
     #: url: fetched by a worker; inbox: put under the inbox's prefix, where its results go too.
-    type: Literal["form", "upload", "object", "url", "inbox"]
+    type: SourceType
     #: Key in the bucket.
     key: str
     #: As the client named it: text for people, never a part of a key, a path or a header.

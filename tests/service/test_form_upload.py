@@ -58,8 +58,12 @@ def test_curl_uploads_as_the_readme_says(quiet_api: Api, quiet_store: ObjectStor
     assert quiet_store.get(source_key(accepted["job_id"])) == recording.read_bytes()
     job = quiet_api.client.get(accepted["status_url"]).json()
     assert job["source"] == {
-        "filename": "a talk.mp3", "size": 3000, "content_type": "application/octet-stream", "duration": None
-    }  # fmt: skip
+        "type": "form",
+        "filename": "a talk.mp3",
+        "size": 3000,
+        "content_type": "application/octet-stream",
+        "duration": None,
+    }
     assert job["options"]["language"] == "en"
 
 

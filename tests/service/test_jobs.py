@@ -53,7 +53,13 @@ def test_a_job_awaits_its_upload_with_every_field_of_the_contract(quiet_api: Api
     }  # fmt: skip
     assert job["status"] == "awaiting_upload"
     assert job["created_at"].endswith("Z")
-    assert job["source"] == {"filename": "talk.mp3", "size": 5, "content_type": None, "duration": None}
+    assert job["source"] == {
+        "type": "upload",
+        "filename": "talk.mp3",
+        "size": 5,
+        "content_type": None,
+        "duration": None,
+    }
     assert (job["options"]["model"], job["options"]["language"], job["options"]["priority"]) == ("base", "de", "high")
     assert (job["result"], job["files"], job["error"], job["progress"]) == (None, {}, None, 0)
     assert job["upload"].keys() == {"method", "url", "headers", "expires_at"}
@@ -238,6 +244,7 @@ def test_an_object_of_the_bucket_becomes_a_job_and_outlives_it(quiet_api: Api, q
     deleted = quiet_api.client.delete(f"/api/v1/jobs/{job['job_id']}")
 
     assert job["status"] == "pending"
+    assert (job["source"]["type"], job["source"]["key"]) == ("object", "archive/Vortrag über Käse.mp3")
     assert job["source"]["filename"] == "Vortrag über Käse.mp3"
     assert (job["source"]["size"], job["source"]["content_type"]) == (5, "audio/mpeg")
     assert deleted.status_code == 200

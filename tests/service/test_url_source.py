@@ -48,7 +48,13 @@ def test_a_job_from_a_url_waits_for_its_recording_and_shows_no_more_of_the_url_t
     shown = api.client.get(f"/api/v1/status/{job['job_id']}")
 
     assert (status, job["status"]) == (201, "pending")
-    assert job["source"] == {"filename": "ein Gespräch.mp3", "size": 0, "content_type": None, "duration": None}
+    assert job["source"] == {
+        "type": "url",
+        "filename": "ein Gespräch.mp3",
+        "size": 0,
+        "content_type": None,
+        "duration": None,
+    }
     assert "hush" not in shown.text + api.log()
 
 

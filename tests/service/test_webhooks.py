@@ -76,7 +76,7 @@ def test_an_address_is_set_and_the_secret_stays_unless_another_is_given(keyed_ap
     before = put(keyed_api, {"url": "http://127.0.0.1:9/a"})
     moved = put(keyed_api, {"url": "http://127.0.0.1:9/b"})
     given = put(keyed_api, {"url": "http://127.0.0.1:9/b", "secret": "whsec_" + "YW5u" * 8})
-    nowhere = put(keyed_api, {})
+    nowhere = put(keyed_api, {"url": None})
 
     assert moved == {"url": "http://127.0.0.1:9/b", "secret": before["secret"]}
     assert given["secret"] == "whsec_" + "YW5u" * 8
@@ -104,9 +104,10 @@ def test_a_removed_webhook_takes_its_secret_with_it(keyed_api: Api) -> None:
         ({"url": "http://user:pass@127.0.0.1/"}, "url_not_allowed", "url"),
         ({"url": "http://no-such-host.invalid/"}, "url_unreachable", "url"),
         ({"url": 5}, "invalid_parameter", "url"),
-        ({"secret": "whsec_c2hvcnQ="}, "invalid_parameter", "secret"),
-        ({"secret": "YW5u" * 8}, "invalid_parameter", "secret"),
-        ({"secret": "whsec_" + "é" * 32}, "invalid_parameter", "secret"),
+        ({}, "invalid_parameter", "url"),
+        ({"url": None, "secret": "whsec_c2hvcnQ="}, "invalid_parameter", "secret"),
+        ({"url": None, "secret": "YW5u" * 8}, "invalid_parameter", "secret"),
+        ({"url": None, "secret": "whsec_" + "é" * 32}, "invalid_parameter", "secret"),
         ({"adress": "http://127.0.0.1/"}, "invalid_parameter", "adress"),
     ],
 )  # fmt: skip
