@@ -28,9 +28,10 @@ def test_the_webhook_commands_bring_the_job_to_the_receiver(up: Up, folder: Path
         job_id = json.loads(shell(hand_in, folder))["job_id"]
         told = receiver.stdout.readline().split()
 
+        # It tells what it got before it answers.
+        log = f"{up.api}/api/v1/jobs/{job_id}/deliveries"
+        wait_until(lambda: httpx.get(log).json()["state"] == "delivered")
         receiver.terminate()
-    log = f"{up.api}/api/v1/jobs/{job_id}/deliveries"
-    wait_until(lambda: httpx.get(log).json()["state"] == "delivered")
     assert told == [job_id, "completed", "json", "txt", "srt", "vtt", "tsv"]
 
 
