@@ -156,7 +156,7 @@ def test_a_date_is_good_enough_to_go_on_and_a_weak_etag_is_not(house: Fetching, 
     day_ago = time.time() - 86400
     origin.served["/dated"] = Served(body=large, etag=None, modified=day_ago, breaks=[9 * MIB])
     origin.served["/weak"] = Served(body=large, etag='W/"one"', modified=day_ago, breaks=[9 * MIB])
-    origin.served["/just-now"] = Served(body=large, etag=None, modified=time.time() + 5, breaks=[9 * MIB])
+    origin.served["/just-now"] = Served(body=large, etag=None, modified=time.time() + 60, breaks=[9 * MIB])
 
     jobs = [house.fetch(f"{origin.url}{path}") for path in origin.served]
 

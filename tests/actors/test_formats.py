@@ -3,18 +3,22 @@
 import html
 import io
 import itertools
+import re
 
 import msgspec
 import pytest
 import srt
 import webvtt
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from actors.formats import FORMATS, render
 from actors.layout import PLAIN, Layout, lay_out
 from storage.transcript import Segment, Transcript, Word
 from tests.actors.subtitles import read_srt, read_vtt, said, transcript
+
+
+_LIKE_A_CUE = re.compile(rf"^{srt.RGX_INDEX}\s*\n{srt.RGX_TIMESTAMP}", re.MULTILINE)
 
 
 def as_srt(source: Transcript, layout: Layout = PLAIN) -> list[srt.Subtitle]:
@@ -225,6 +229,9 @@ layouts = st.builds(
 @given(transcripts(), layouts)
 def test_any_text_and_times_make_an_srt_that_reads_back_as_its_cues(source: Transcript, layout: Layout) -> None:
     expected = lay_out(source, layout)
+    # A number and below it what begins like a time: other than players, this library takes that for the next cue even
+    # without an arrow, and SubRip has no escapes.
+    assume(not any(_LIKE_A_CUE.search("\n".join(cue.lines)) for cue in expected))
 
     parsed, strict = as_srt(source, layout), read_srt(render(source, "srt", layout).decode())
 
