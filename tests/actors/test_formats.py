@@ -17,7 +17,6 @@ from actors.layout import PLAIN, Layout, lay_out
 from storage.transcript import Segment, Transcript, Word
 from tests.actors.subtitles import read_srt, read_vtt, said, transcript
 
-
 _LIKE_A_CUE = re.compile(rf"^{srt.RGX_INDEX}\s*\n{srt.RGX_TIMESTAMP}", re.MULTILINE)
 
 
