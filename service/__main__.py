@@ -1,5 +1,6 @@
 """The API process: `python -m service`."""
 
+import asyncio
 import resource
 import socket
 import sys
@@ -20,6 +21,9 @@ log = structlog.get_logger()
 #: Open files beside those of listeners: other requests, Redis, the store.
 _OTHER_FILES = 1024
 
+#: What an event stream has to be read to its end, when the server stops.
+_LAST_READ_SECONDS = 3
+
 
 class _Server(uvicorn.Server):
     """Event streams would hold it up when it is to stop: they are ended first, and their clients come back."""
@@ -30,7 +34,18 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._app.state.listeners.end()
+        letting_go = asyncio.create_task(self._let_go())
         await super().shutdown(sockets)
+        letting_go.cancel()
+
+    async def _let_go(self) -> None:
+        """Break off the streams that nobody reads, as soon as nothing else is waited for."""
+        await asyncio.sleep(_LAST_READ_SECONDS)
+        connections = self.server_state.connections
+        while len(connections) > len(self._app.state.listeners.open):  # noqa: ASYNC110 As uvicorn itself waits for them.
+            await asyncio.sleep(0.1)
+        for connection in list(connections):
+            connection.transport.abort()
 
 
 def _allow_files(wanted: int) -> None:

@@ -29,6 +29,8 @@ class Listeners:
         self.ended = False
         #: What the streams wait for.
         self.waiting: set[asyncio.Future[bytes | None]] = set()
+        #: Streams whose answer is not over.
+        self.open: set[_Told] = set()
 
     def place(self) -> "Place":
         """For a stream to come; it is not taken yet."""
@@ -46,6 +48,7 @@ class Listeners:
         place = place or self.place()
         place.take()
         told = _Told(self, chunks, place)
+        self.open.add(told)
         # The end is not left to generators: one that was not begun does not run its `finally`, and one that waits for
         # its chunk to be sent is closed when the garbage is collected.
         return Stream(told, media_type="text/event-stream", headers=_HEADERS, background=BackgroundTask(told.close))
@@ -103,16 +106,19 @@ class _Told:
                     return
                 yield chunk
         finally:
-            self._place.leave()
-            if self._following is not None:
-                self._following.cancel()
+            self._leave()
 
     async def close(self) -> None:
+        self._leave()
+        if self._following is not None:
+            await asyncio.wait({self._following})
+        await self._chunks.aclose()
+
+    def _leave(self) -> None:
+        self._listeners.open.discard(self)
         self._place.leave()
         if self._following is not None:
             self._following.cancel()
-            await asyncio.wait({self._following})
-        await self._chunks.aclose()
 
 
 async def _next(chunks: AsyncGenerator[bytes]) -> bytes | None:

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -25,7 +24,6 @@ from storage.redis_client import JOBS_DATABASE, connect
 from storage.settings import StorageSettings
 from storage.transcript import Segment
 from tests.conftest import Sample
-from tests.processes import new_worker
 from tests.recordings import joined, wav
 from tests.service.apis import Api
 from tests.service.conftest import StartApi
@@ -134,40 +132,6 @@ def test_every_segment_comes_once_and_in_order_wherever_the_connection_breaks(
         rest = heard(api, job_id, cut.id)
         assert segments(rest) == wanted[int(cut.id.partition("/")[2]) :]
         assert rest[-1].event == "completed"
-
-
-def test_a_worker_that_is_killed_leaves_no_segment_out_and_none_twice(
-    parts: Parts,
-    store_settings: StorageSettings,
-    weights_dir: Path,
-    start_api: StartApi,
-    tmp_path: Path,
-    speech: dict[str, list[Sample]],
-) -> None:
-    redis = parts.start_redis()
-    settings = msgspec.structs.replace(
-        store_settings, redis_url=redis.url, default_model="tiny.en", model_dir=str(weights_dir)
-    )
-    api = start_api(settings)
-    # One word at a time, so that there is a time to kill it in; and no chunks, whose results would be kept.
-    slow = {"ENGINE": "sequential", "LEASE_SECONDS": "3", "JANITOR_SECONDS": "1", "HEARTBEAT_SECONDS": "3"}
-    first, second = (new_worker(tmp_path / name, settings, **slow) for name in ("first", "second"))
-    first.start()
-    job_id = submit(api, wav(joined(speech["en"], seconds=35, gap_seconds=4.0)))
-
-    found: list[ServerSentEvent] = []
-    with listening(api, job_id) as events:
-        while not segments(found):
-            found.append(next(events))
-        first.kill()
-        second.start()
-        found += list(events)
-    second.stop()
-
-    assert [event.event for event in found].count("status") >= 3, "the second worker was not needed"
-    assert [event.event for event in found[-1:]] == ["completed"]
-    assert segments(found) == transcript(api, job_id)["segments"]
-    assert segments(heard(api, job_id)) == segments(found)
 
 
 # What follows needs no worker: the jobs stay pending, and the tests say what happens to them.
