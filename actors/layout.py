@@ -63,7 +63,7 @@ _CUE, _SHORT, _SHORT_COLUMNS = 15.0, 2.5, 15
 #: The cost of a cue that is full; that of one half as full is a quarter.
 _FULL = 20.0
 #: The cost of no time at all to read a cue, of a cue that is too long, and how many milliseconds more cost one more.
-_HURRY, _TOO_LONG, _TOO_LONG_STEP = 60.0, 25.0, 50
+_HURRY, _TOO_LONG, _TOO_LONG_STEP = 150.0, 25.0, 50
 #: How much of the cost of a break counts where it is between two lines of a cue.
 _BETWEEN_LINES = 1 / 3
 #: Breaks that cost more end no cue, where there is another way.

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 import msgspec
 
 from actors.phrases import (
+    INSIDE_PHRASE,
     INSIDE_WORD,
+    LEANING,
     SENTENCE,
     WORD,
     break_cost,
@@ -107,8 +109,12 @@ def _weighed(passage: Passage, seams: list[int], language: str) -> Passage:
     known = [traits(text, language) for text in passage.texts]
     passage.widths = [one.width for one in known]
     costs, inside = passage.costs, passage.inside
+    led = False
     for (before, after), end, start in zip(itertools.pairwise(known), passage.ends, passage.starts[1:], strict=False):
         cost = break_cost(before, after)
+        if led and cost >= WORD and before.after != LEANING != after.after:
+            cost += INSIDE_PHRASE
+        led = before.after == LEANING
         held = _SENTENCE_INSIDE if before.after == SENTENCE else 0
         pause = start - end
         if pause > _HEARD_PAUSE:
@@ -118,8 +124,8 @@ def _weighed(passage: Passage, seams: list[int], language: str) -> Passage:
         costs.append(cost)
         inside.append(held)
     for index in seams:
-        # Whisper ends a segment where a phrase ends, mostly.
-        costs[index] = min(costs[index], WORD) // 2
+        # Whisper ends a segment where a phrase ends, mostly: not after `is`.
+        costs[index] -= min(costs[index], WORD) // 2
     for index in passage.parts:
         costs[index], inside[index] = INSIDE_WORD, 0
     costs.append(SENTENCE)

@@ -19,8 +19,13 @@ _SHORT_WORD, _NUMBER, _NAMES, INSIDE_WORD = 55, 65, 70, 200
 _BEFORE_CONJUNCTION, _BEFORE_PREPOSITION, _BEFORE_BRACKET, _BEFORE_NUMBER = -22, -15, -25, 20
 #: After hiragana, which ends Japanese phrases; after other characters that are written without spaces.
 _AFTER_HIRAGANA, _AFTER_CHARACTER = 30, 48
+#: At a space between two of those characters: whoever writes one there means it.
+_AT_RARE_SPACE = 15
 #: Before hiragana, and before a Chinese particle: both belong to what is before them.
 _BEFORE_HIRAGANA = 35
+
+#: What it adds to break after the word that follows a leaning one, before a plain word: `the particular | user`.
+INSIDE_PHRASE = 15
 
 #: A single word on a line that is no wider looks lost.
 LONE_COLUMNS = 10
@@ -207,6 +212,8 @@ class Traits(NamedTuple):
     before: int
     #: Looks like a name, where names are written large and other words small.
     name: bool
+    #: Written without spaces, and yet one is before it.
+    apart: bool
 
 
 @lru_cache(maxsize=2**14)
@@ -216,7 +223,8 @@ def traits(piece: str, language: str) -> Traits:
     word = piece.strip()
     small = word.lower()
     name = language != "de" and word[:1].isupper() and word.isalpha() and small not in known.leaning
-    return Traits(columns(piece), _after(word, small, known), _before(word, small, known), name)
+    apart = piece[0] == " " and bool(_UNSPACED_TEXT.match(word))
+    return Traits(columns(piece), _after(word, small, known), _before(word, small, known), name, apart)
 
 
 def _after(word: str, small: str, known: _Words) -> int:
@@ -251,4 +259,6 @@ def break_cost(before: Traits, after: Traits) -> int:
     cost = before.after + after.before
     if before.name and after.name and before.after == WORD:
         return _NAMES
+    if after.apart and before.after in (_AFTER_HIRAGANA, _AFTER_CHARACTER):
+        return _AT_RARE_SPACE
     return max(cost, 0)
