@@ -7,10 +7,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import typer
+import typer.core
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
@@ -18,15 +19,27 @@ from rich.table import Table
 from service import __version__
 from service.cli_display import open_display
 from service.cli_exits import Exit, exit_of
-from service.cli_inputs import clean, find_inputs, find_outputs
+from service.cli_inputs import clean, find_inputs, find_outputs, find_place, is_folder
 from service.cli_transcribe import Run, Wish
 from service.client import Client, format_of, write_whole
 from service.client_errors import ClientError
 from service.client_types import EXTENSIONS, Format, Job, Option
 from storage.job import JobStatus, Options
 
+
+class _Commands(typer.core.TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            # Of the library that checks a choice; it says nothing to people.
+            error.message = error.message.removeprefix("Value error, ")
+            raise
+
+
 app = typer.Typer(
     name="bucketscribe",
+    cls=_Commands,
     help="Transcribe recordings on a Bucketscribe server.",
     no_args_is_help=True,
     # A traceback with the values of variables would show keys.
@@ -57,7 +70,7 @@ FormatOption = Annotated[
     typer.Option(
         "--format",
         "-f",
-        help="Default: what the output's name ends with, else text.",
+        help="Default: what the output's name ends with; text without an ending.",
         show_default=False,
         rich_help_panel=_OUTPUT,
     ),
@@ -95,7 +108,7 @@ def _work(help: str, *names: str, panel: str = _WORK) -> typer.models.OptionInfo
     return option
 
 
-@app.command(no_args_is_help=True)
+@app.command()
 def transcribe(
     context: typer.Context,
     recordings: Annotated[
@@ -151,7 +164,8 @@ def transcribe(
 
     An interrupted upload goes on with the next run of the same command.
 
-    Ctrl-C during the work asks whether to cancel it, too; where nobody can be asked it does.
+    Ctrl-C while the server works asks whether to cancel the job, too. Without a terminal there is nobody to
+    ask, and the job is cancelled.
     """
     inputs = find_inputs(recordings)
     if filename is not None and len(inputs) > 1:
@@ -201,7 +215,7 @@ def jobs(
     Console(highlight=False, markup=False).print(table)
 
 
-@app.command(no_args_is_help=True)
+@app.command()
 def status(
     job_ids: JobIds,
     wait: Annotated[bool, typer.Option("--wait", help="Until they are final; 1 if one is not completed then.")] = False,
@@ -224,7 +238,7 @@ def status(
         raise typer.Exit(Exit.FAILED)
 
 
-@app.command(no_args_is_help=True)
+@app.command()
 def cancel(job_ids: JobIds, url: Url = LOCAL, api_key: Key = None) -> None:
     """Stop jobs."""
     with _connected(url, api_key) as client:
@@ -233,7 +247,7 @@ def cancel(job_ids: JobIds, url: Url = LOCAL, api_key: Key = None) -> None:
             typer.echo(f"{job_id} cancelled", err=True)
 
 
-@app.command(no_args_is_help=True)
+@app.command()
 def delete(job_ids: JobIds, url: Url = LOCAL, api_key: Key = None) -> None:
     """Remove jobs with their recordings and results."""
     with _connected(url, api_key) as client:
@@ -242,7 +256,7 @@ def delete(job_ids: JobIds, url: Url = LOCAL, api_key: Key = None) -> None:
             typer.echo(f"{job_id} deleted", err=True)
 
 
-@app.command(no_args_is_help=True)
+@app.command()
 def download(
     job_id: Annotated[str, typer.Argument(metavar="JOB", help="A completed job's id.")],
     output: Output = None,
@@ -260,13 +274,16 @@ def download(
 ) -> None:
     """Bring a job's transcript."""
     format = format or _format_of(output)
+    target = None if output is None else Path(output)
+    if target is not None and not is_folder(str(output)):
+        find_place(target)
     with _connected(url, api_key) as client:
         content = client.transcript(job_id, format, **_chosen(context))
-        if output is None:
+        if target is None:
             sys.stdout.buffer.write(content)
             return
-        target = Path(output)
-        if target.is_dir():
+        if is_folder(str(output)):
+            target.mkdir(parents=True, exist_ok=True)
             target /= f"{Path(client.job(job_id, include='').source.filename).stem}.{EXTENSIONS[format]}"
         write_whole(target, content)
         typer.echo(clean(str(target)), err=True)
@@ -281,9 +298,13 @@ def main(version: Annotated[bool, typer.Option("--version", help="Say the versio
 
 @contextmanager
 def _connected(url: str, api_key: str | None, parallel: int = 4) -> Iterator[Client]:
-    """A client whose errors end the command with a sentence and an exit code."""
+    """A client whose errors end the command with a sentence and an exit code.
+
+    Raises:
+        typer.BadParameter: the address is none.
+    """
     try:
-        with Client(url, api_key, parallel=parallel) as client:
+        with _client(url, api_key, parallel) as client:
             yield client
     except ClientError as error:
         typer.echo(f"bucketscribe: {clean(error.detail)} ({error.code})", err=True)
@@ -295,6 +316,13 @@ def _connected(url: str, api_key: str | None, parallel: int = 4) -> Iterator[Cli
         raise typer.Exit(Exit.FAILED) from error
 
 
+def _client(url: str, api_key: str | None, parallel: int) -> Client:
+    try:
+        return Client(url, api_key, parallel=parallel)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--url") from error
+
+
 def _chosen(context: typer.Context) -> dict[str, Option]:
     """The job's options among the command's, as far as they were given."""
     return {
@@ -303,7 +331,12 @@ def _chosen(context: typer.Context) -> dict[str, Option]:
 
 
 def _format_of(output: str | None) -> Format:
-    return (format_of(Path(output)) if output else None) or "text"
+    if output is None or is_folder(output):
+        return "text"
+    try:
+        return format_of(Path(output))
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}: --format", param_hint="--output") from error
 
 
 def _facts(job: Job) -> Iterator[str]:
@@ -328,4 +361,4 @@ def _print_json(shown: Job | list[Job]) -> None:
 
 
 if __name__ == "__main__":
-    app()
+    app(prog_name="bucketscribe")

@@ -16,7 +16,7 @@ class Exit(enum.IntEnum):
 
 
 def exit_of(error: ClientError) -> Exit:
-    if isinstance(error, Unreachable) or error.status in (401, 403, 429) or error.status >= 500:
+    if isinstance(error, Unreachable) or error.status in (401, 403, 429) or (error.status or 0) >= 500:
         return Exit.SERVER
     if isinstance(error, RequestRefused):
         if error.code == "invalid_parameter":

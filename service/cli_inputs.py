@@ -79,21 +79,38 @@ def find_outputs(inputs: Sequence[Input], output: str | None, extension: str) ->
     """Where each input's result goes; None: to standard output.
 
     Raises:
-        typer.BadParameter: several results would go into one file, or one over its own recording.
+        typer.BadParameter: several results would go into one file, or one over its own recording, or into a folder
+            that is not there.
     """
     if output is None:
         return [None for _ in inputs]
     target = Path(output)
-    if not (target.is_dir() or output.endswith(os.sep)):
+    if not is_folder(output):
         if len(inputs) > 1:
             raise typer.BadParameter(f"{clean(output)} is one file and there are {len(inputs)} recordings")
-        outputs = [target]
+        outputs = [find_place(target)]
     else:
         outputs = _below(target, inputs, extension)
     sources = {one.source.resolve() for one in inputs if isinstance(one.source, Path)}
     if taken := next((path for path in outputs if path.resolve() in sources), None):
         raise typer.BadParameter(f"{clean(str(taken))} is a recording: the result would take its place")
     return list(outputs)
+
+
+def is_folder(output: str) -> bool:
+    """It is one, or is meant to become one."""
+    return output.endswith(os.sep) or Path(output).is_dir()
+
+
+def find_place(path: Path) -> Path:
+    """The path of a single file: a folder that is not there is a slip rather than a wish.
+
+    Raises:
+        typer.BadParameter: its folder is not there.
+    """
+    if not path.parent.is_dir():
+        raise typer.BadParameter(f"the folder {clean(str(path.parent))} is not there")
+    return path
 
 
 def _below(folder: Path, inputs: Sequence[Input], extension: str) -> list[Path]:

@@ -156,7 +156,7 @@ class Run:
         if not jobs or not self._wish.wait:
             return
         if not _agrees_to_cancel(len(jobs)):
-            self._display.say(f"still at work: bucketscribe status --wait {' '.join(jobs)}")
+            self._display.say(f"still at work: `status --wait {' '.join(jobs)}` waits for the end")
             return
         for job_id, one in jobs.items():
             try:
@@ -168,7 +168,7 @@ class Run:
 
 
 def _agrees_to_cancel(count: int) -> bool:
-    """Where nobody can be asked, what nobody waits for is cancelled."""
+    """Where nobody can be asked, what nobody waits for is cancelled. Ctrl-C and Ctrl-D are no answer, so: no."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return True
     jobs = "the job" if count == 1 else f"the {count} jobs"
@@ -176,4 +176,5 @@ def _agrees_to_cancel(count: int) -> bool:
     try:
         return sys.stdin.readline().strip().lower() in ("y", "yes")
     except KeyboardInterrupt:
-        return True
+        print(file=sys.stderr)  # noqa: T201  # What is said next has a line of its own.
+        return False

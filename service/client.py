@@ -63,6 +63,9 @@ class Client:
         parallel: Parts of an upload on their way at once.
         patience_seconds: How long a server that answered before and does not now is asked again.
         state_folder: Where it is noted which uploads are unfinished; default: the user's state folder.
+
+    Raises:
+        ValueError: the address does not begin with http:// or https://.
     """
 
     def __init__(
@@ -109,6 +112,7 @@ class Client:
 
         Raises:
             JobFailed, JobCancelled, WaitTimedOut, UploadFailed, RequestRefused, Unreachable.
+            OSError: the file cannot be read.
         """
         job = self._submission(filename, on_upload, threading.Event(), options).submit(source, join=True)
         try:
@@ -139,6 +143,7 @@ class Client:
 
         Raises:
             UploadFailed, RequestRefused, Unreachable, Stopped.
+            OSError: the file cannot be read.
         """
         submission = self._submission(filename, on_upload, stop or threading.Event(), options)
         return submission.submit(source, join)
@@ -237,15 +242,16 @@ class Client:
         """Write the transcript to a file, whole or not at all.
 
         Args:
-            format: Default: what the file's name ends with, else text.
+            format: Default: what the file's name ends with, text where it has no ending.
             layout: As in `transcript`.
 
         Raises:
             RequestRefused, Unreachable.
+            ValueError: no format is given, and the file's name ends like none.
             OSError: the file cannot be written.
         """
         target = Path(path)
-        write_whole(target, self.transcript(job_id, format or format_of(target) or "text", **layout))
+        write_whole(target, self.transcript(job_id, format or format_of(target), **layout))
         return target
 
     def _submission(
@@ -262,9 +268,19 @@ class Client:
         )
 
 
-def format_of(path: Path) -> Format | None:
-    """What a file's name ends with."""
-    return next((format for format, extension in EXTENSIONS.items() if path.suffix.lower() == f".{extension}"), None)
+def format_of(path: Path) -> Format:
+    """What a file's name ends with; text where it has no ending.
+
+    Raises:
+        ValueError: an ending that is no format's. Plain text under a name like talk.docx would help nobody.
+    """
+    if not path.suffix:
+        return "text"
+    for format, extension in EXTENSIONS.items():
+        if path.suffix.lower() == f".{extension}":
+            return format
+    endings = ", ".join(f".{extension}" for extension in EXTENSIONS.values())
+    raise ValueError(f"no format ends with {path.suffix!r}, only {endings}; say which it is to be")
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -8,6 +8,8 @@ ClientError               code, detail, status
 ├── JobFailed             the job ended without a transcript; `job` has the rest
 ├── JobCancelled          somebody cancelled it
 └── WaitTimedOut          it is not final yet; it goes on
+
+Beside these: OSError where a file here cannot be read or written, ValueError where an argument makes no sense.
 """
 
 from typing import Any, TypeVar
@@ -22,9 +24,9 @@ T = TypeVar("T")
 
 
 class ClientError(Exception):
-    """`code` is stable, `detail` a sentence; `status` is the HTTP status, 0 where there was no such answer."""
+    """`code` is stable, `detail` a sentence; `status` is the HTTP status, None where there was no such answer."""
 
-    def __init__(self, code: str, detail: str, status: int = 0) -> None:
+    def __init__(self, code: str, detail: str, status: int | None = None) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
@@ -36,6 +38,7 @@ class Unreachable(ClientError):
 
 
 class RequestRefused(ClientError):
+    status: int
     #: What the answer said beside code and detail: `field`, `allowed`, `missing`, `job_id`.
     facts: dict[str, Any]
 

@@ -18,9 +18,16 @@ _TIMEOUT = httpx.Timeout(60, connect=10)
 
 
 class ApiConnection:
-    """Keeps its connections. A server that never answered is not waited for: its address is probably wrong."""
+    """Keeps its connections. A server that never answered is not waited for: its address is probably wrong.
+
+    Raises:
+        ValueError: the address does not begin with http:// or https://.
+        Unreachable: it, or the key, cannot be sent.
+    """
 
     def __init__(self, url: str, api_key: str | None, patience_seconds: float) -> None:
+        if not url.lower().startswith(("http://", "https://")):
+            raise ValueError(f"the server's address {url!r} does not begin with http:// or https://")
         headers = {"User-Agent": f"bucketscribe/{__version__}"}
         if api_key:
             headers["Authorization"] = f"Bearer {api_key}"

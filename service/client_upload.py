@@ -202,7 +202,9 @@ def _parts(links: UploadLinks, size: int) -> list[UploadPart]:
     return [UploadPart(number=1, url=links.url or "", size=size, uploaded=links.uploaded, headers=links.headers)]
 
 
-def _attempts(status: int) -> int:
+def _attempts(status: int | None) -> int:
+    if status is None:
+        return _ATTEMPTS  # No answer at all.
     if status == 404:
         return 1  # The upload is gone, not only its links.
     return _ATTEMPTS_REFUSED if 400 <= status < 500 and status not in (408, 429) else _ATTEMPTS

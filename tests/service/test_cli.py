@@ -162,16 +162,28 @@ def test_a_mistake_in_the_command_ends_with_2(quiet_api: Api, folder: Path) -> N
         ("transcribe", "talk.wav", "--format", "docx"),
         ("transcribe", "nowhere.wav"),
         ("transcribe", "talk.wav", "--model", "enormous"),
-        ("transcribe", "talk.wav", "-o", "talk.wav"),
+        ("transcribe", "talk.wav", "-f", "text", "-o", "talk.wav"),
+        ("transcribe", "talk.wav", "-o", "talk.docx"),
+        ("download", "01a203b845cddfe3ab439e", "-o", "talk.docx"),
+        ("transcribe", "talk.wav", "-o", "nowhere/talk.txt"),
+        ("download", "01a203b845cddfe3ab439e", "-o", "nowhere/talk.txt"),
+        ("transcribe",),
+        ("jobs", "--url", "localhost:18080"),
     ]
 
-    ended = [run(quiet_api.url, folder, *arguments) for arguments in asked]
+    ended = [run(quiet_api.url, folder, *arguments, COLUMNS="200") for arguments in asked]
 
-    assert [done.returncode for done in ended] == [2, 2, 2, 2]
-    assert "docx" in ended[0].stderr
+    assert [done.returncode for done in ended] == [2 for _ in asked]
+    assert "Usage: bucketscribe transcribe " in ended[0].stderr
+    assert "Invalid value for '--format' / '-f': 'docx' is not one of" in ended[0].stderr
     assert "nowhere.wav is not there" in ended[1].stderr
     assert "'enormous' is not a known model; allowed: tiny, tiny.en" in ended[2].stderr
     assert "talk.wav is a recording" in ended[3].stderr
+    assert ["no format ends with '.docx', only .json," in done.stderr for done in ended[4:6]] == [True, True]
+    assert ["the folder nowhere is not there" in done.stderr for done in ended[6:8]] == [True, True]
+    assert "Missing argument 'RECORDING" in ended[8].stderr
+    assert "'localhost:18080' does not begin with http://" in ended[9].stderr
+    assert not (folder / "nowhere").exists()
 
 
 def test_no_server_and_a_wrong_key_end_with_3(
@@ -253,7 +265,7 @@ def test_ctrl_c_in_a_terminal_asks_and_the_same_command_finds_its_job_again(quie
     first.sendintr()
     first.expect("Cancel the job, too")
     first.sendline("n")
-    first.expect(f"still at work: bucketscribe status --wait {job_id}")
+    first.expect(f"still at work: `status --wait {job_id}`")
     first.expect(pexpect.EOF)
     first.close()
     went_on = status_of(quiet_api, job_id)
@@ -270,6 +282,22 @@ def test_ctrl_c_in_a_terminal_asks_and_the_same_command_finds_its_job_again(quie
     assert (first.exitstatus, went_on) == (130, "pending")
     assert (second.exitstatus, status_of(quiet_api, job_id)) == (130, "cancelled")
     assert newest(quiet_api, "pending").get("filename") != "asked.wav"
+
+
+@pytest.mark.parametrize("answer", ["\x03", "\x04"], ids=["ctrl-c", "ctrl-d"])
+def test_no_answer_to_the_question_leaves_the_job_at_work(quiet_api: Api, folder: Path, answer: str) -> None:
+    terminal = in_terminal(quiet_api.url, folder, "transcribe", "talk.wav")
+    terminal.expect("transcribing talk.wav")
+    job_id = newest(quiet_api, "pending")["job_id"]
+    terminal.sendintr()
+    terminal.expect(re.escape("[y/N] "))
+
+    terminal.send(answer)
+    terminal.expect(f"still at work: `status --wait {job_id}`")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+
+    assert (terminal.exitstatus, status_of(quiet_api, job_id)) == (130, "pending")
 
 
 def test_an_interrupt_without_a_terminal_cancels_the_job(quiet_api: Api, folder: Path) -> None:

@@ -126,6 +126,7 @@ def test_a_job_that_fails_is_raised_with_its_code(client: Client) -> None:
     assert failed.value.code == "audio_unreadable"
     assert failed.value.detail == failed.value.job.error
     assert failed.value.job.status is JobStatus.FAILED
+    assert failed.value.status is None
 
 
 def test_what_the_server_refuses_is_raised_with_its_facts(quiet_client: Client) -> None:
@@ -141,6 +142,27 @@ def test_what_the_server_refuses_is_raised_with_its_facts(quiet_client: Client) 
 def test_an_empty_recording_is_refused_before_anything_is_sent(quiet_client: Client) -> None:
     with pytest.raises(UploadFailed, match="0 bytes"):
         quiet_client.submit(b"")
+
+
+def test_a_file_that_is_not_there_is_an_error_of_the_system(quiet_client: Client) -> None:
+    with pytest.raises(FileNotFoundError):
+        quiet_client.submit("nowhere.wav")
+
+
+def test_a_name_that_ends_like_no_format_is_refused_unless_one_is_given(quiet_client: Client, tmp_path: Path) -> None:
+    job = quiet_client.submit(b"sound")
+
+    with pytest.raises(ValueError, match=r"no format ends with '\.docx'"):
+        quiet_client.download(job.job_id, tmp_path / "talk.docx")
+    with pytest.raises(RequestRefused) as asked:
+        quiet_client.download(job.job_id, tmp_path / "talk.docx", format="text")
+
+    assert asked.value.code == "job_conflict"
+
+
+def test_an_address_without_its_scheme_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'localhost:8000' does not begin with http://"):
+        Client("localhost:8000", state_folder=tmp_path)
 
 
 def test_no_server_is_told_at_once(tmp_path: Path) -> None:
