@@ -164,8 +164,7 @@ def transcribe(
 
     An interrupted upload goes on with the next run of the same command.
 
-    Ctrl-C while the server works asks whether to cancel the job, too. Without a terminal there is nobody to
-    ask, and the job is cancelled.
+    Ctrl-C while the server works asks whether to cancel the job, too; without a terminal it is cancelled.
     """
     inputs = find_inputs(recordings)
     if filename is not None and len(inputs) > 1:
