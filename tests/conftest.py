@@ -9,6 +9,8 @@ from typing import NoReturn
 import msgspec
 import pytest
 import pytest_audioeval
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from deploy.embedded.parts import PortsTaken, ProgramMissing
 from deploy.embedded.running import PartFailed
@@ -23,13 +25,22 @@ from tests.stack import Parts
 ROOT = Path(__file__).resolve().parent.parent
 
 
-# First: xdist reads the groups right after.
-@pytest.hookimpl(tryfirst=True)
+class ByFile(LoadFileScheduling):  # type: ignore[misc]
+    """Each process of a run takes whole files, whose fixtures are dear; the README's share a stack and its ports."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "readme" if "readme" in file else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    return ByFile(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """`scripts/test unit|integration|e2e`: by folder, else by whether the test uses the real parts."""
     for item in items:
-        # Each process of a run takes whole files, whose fixtures are dear; the README's share a stack and its ports.
-        item.add_marker(pytest.mark.xdist_group("readme" if "readme" in item.path.name else str(item.path)))
         if {"e2e", "deploy"} & set(item.path.parts):
             item.add_marker(pytest.mark.e2e)
         elif {"parts", "weights_dir"} & set(getattr(item, "fixturenames", ())):
