@@ -1,7 +1,7 @@
 """Parts of a whole stack die and hang while it works: what a client sees of it, and what comes out in the end.
 
-What the pipeline's own tests show with workers alone (test_pipeline.py: a killed, a frozen, a stopped worker) is not
-shown again, but by the small run of `scripts/chaos` at the end. Leases are short here, so that tests need not wait.
+What the pipeline's own tests show with workers alone (test_pipeline_killed.py: a killed, a frozen, a stopped worker) is
+not shown again, but by the small run of `scripts/chaos` at the end. Leases are short here, so that tests need not wait.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Servers for the tests of the API: one with a worker behind it, one without, and as many as a test wants to break."""
+"""Servers for the tests of the API: with a worker behind, without one, as many as a test breaks; and an inbox alone."""
 
 import secrets
 import shutil
@@ -8,13 +8,15 @@ from pathlib import Path
 import msgspec
 import pytest
 from playwright.sync_api import Browser, sync_playwright
+from redis import Redis
 
 from storage.object_store import ObjectStore
 from storage.settings import StorageSettings
 from tests.conftest import unavailable
 from tests.processes import new_worker
 from tests.service.apis import Api, new_api
-from tests.stack import Parts
+from tests.service.dropped import Dropped
+from tests.stack import Parts, RedisServer
 
 StartApi = Callable[..., Api]
 
@@ -96,3 +98,26 @@ def api(
     worker.start()
     yield start_api(settings)
     worker.stop()
+
+
+@pytest.fixture(scope="module")
+def inbox_redis(parts: Parts) -> Iterator[RedisServer]:
+    server = parts.start_redis()
+    yield server
+    server.running.kill()
+
+
+@pytest.fixture
+def own_settings(store_settings: StorageSettings, inbox_redis: RedisServer) -> StorageSettings:
+    """A bucket of the test's own, and a Redis that is empty."""
+    Redis.from_url(inbox_redis.url).flushall()
+    settings = msgspec.structs.replace(
+        store_settings, s3_bucket=f"test-{secrets.token_hex(4)}", redis_url=inbox_redis.url
+    )
+    ObjectStore(settings).prepare()
+    return settings
+
+
+@pytest.fixture
+def dropped(own_settings: StorageSettings) -> Dropped:
+    return Dropped(own_settings)
