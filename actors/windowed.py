@@ -167,7 +167,7 @@ class Windowed:
         recording = Recording(self._batcher, decoder, windows, options)
         try:
             recording.find_language()
-        except BaseException:
+        except BaseException:  # Whatever ends it here: its turn in the batches is over.
             recording.close()
             raise
         return Result(

@@ -97,7 +97,7 @@ class Sending:
                 threading.Thread(target=self._work, args=(store, each, waiting, ended), daemon=True).start()
             try:
                 errors = [error for error in (ended.get() for _ in range(count)) if error is not None]
-            except BaseException:
+            except BaseException:  # Also KeyboardInterrupt: the threads stop with the program.
                 self._failed.set()
                 raise
         if errors:

@@ -111,8 +111,8 @@ class Uploads:
                 form = await self._read(request, boundary, writer, check_field, shape)
                 check_all(form.fields)
                 await writer.finish()
-            except BaseException as error:
-                # Also CancelledError: the server stops. The abort is not to be cancelled with us.
+            except BaseException as error:  # Also CancelledError: the server stops.
+                # The abort is not to be cancelled with us.
                 await asyncio.shield(asyncio.ensure_future(writer.abort()))
                 log.info("upload aborted", key=key, received=writer.size, reason=type(error).__name__)
                 raise
