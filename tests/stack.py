@@ -31,7 +31,10 @@ def new_store(folder: Path) -> StoreServer:
     """SeaweedFS with random keys, not started."""
     port = free_port(STORE_PORTS)
     access_key, secret_key = secrets.token_hex(8), secrets.token_hex(16)
-    running = Running(store_part(folder, port, access_key, secret_key), lambda: store_answers(port))
+    part = store_part(folder, port, access_key, secret_key)
+    # Each bucket takes a volume, and SeaweedFS has one for each free GiB of the disk: too few for the tests' buckets.
+    part = msgspec.structs.replace(part, argv=[*part.argv, "-volume.max=1000"])
+    running = Running(part, lambda: store_answers(port))
     return StoreServer(running=running, url=f"http://{HOST}:{port}", access_key=access_key, secret_key=secret_key)
 
 
