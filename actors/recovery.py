@@ -5,7 +5,7 @@ this may run while the service runs, be broken off, run again, or run twice at o
 message, which the janitor sends where this process dies between the two.
 
 A long job begins anew and finds the results of its chunks. What a lost record knew beyond its notes is gone: when work
-on a job began, how often it was tried.
+on a job began, how often it was tried, what the bytes of a presigned upload are known by.
 """
 
 from collections.abc import Iterator
@@ -19,6 +19,7 @@ from dramatiq.brokers.redis import RedisBroker
 from actors import formats, messages
 from actors.beside import put_beside
 from actors.layout import layout_of
+from actors.reuse import EarlierResults
 from storage.errors import JobMissing, ObjectMissing, UploadMissing
 from storage.inbox import known_etag
 from storage.job import Job, JobStatus, Source, is_job_id
@@ -71,6 +72,7 @@ class Recovery:
         self._objects = objects
         self._broker = broker
         self._settings = settings
+        self._earlier = EarlierResults(jobs, objects, settings)
         self._dry_run = dry_run
 
     def run(self) -> Iterator[Outcome]:
@@ -107,6 +109,8 @@ class Recovery:
                 return Outcome(job_id, "there")
             if job.status is JobStatus.PENDING:
                 messages.send_next(self._broker, job)
+            elif job.status is JobStatus.COMPLETED:
+                self._earlier.remember(job)
         return Outcome(job_id, "recovered", job.status)
 
     def _is_there(self, job_id: str) -> bool:

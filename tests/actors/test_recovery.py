@@ -10,6 +10,7 @@ from actors import formats
 from actors.broker import queued
 from actors.layout import layout_of
 from actors.recovery import Outcome, Recovery
+from actors.reuse import EarlierResults
 from storage.errors import JobMissing
 from storage.job import Job, JobStatus, Options, Source, Upload, new_job_id
 from storage.keys import job_key, result_key, source_key
@@ -86,6 +87,23 @@ def test_a_completed_job_is_what_it_was(house: House) -> None:
         assert again.language == "en"
         assert [found.job_id for found in house.jobs.list_jobs(job.owner, JobStatus.COMPLETED).jobs] == [job.job_id]
     assert queued(house.broker) == set()
+
+
+def test_its_results_are_at_hand_for_the_same_audio_again(house: House) -> None:
+    settings = msgspec.structs.replace(house.settings, reuse_results=True)
+    source = Source(type="form", key="", filename="talk.wav", size=3, digest="sha256:abc")
+    first, second = (
+        msgspec.structs.replace(job, source=msgspec.structs.replace(source, key=source_key(job.job_id)))
+        for job in (a_job(), a_job())
+    )
+    first = completed(house, first, [])
+    lose_redis(house)
+
+    list(Recovery(house.jobs, house.objects, house.broker, settings).run())
+
+    accepted(house, second)
+    assert EarlierResults(house.jobs, house.objects, settings).complete(second)
+    assert house.jobs.get(second.job_id).files == first.files
 
 
 def test_formats_that_no_worker_came_to_are_made_of_the_transcript(house: House) -> None:
