@@ -27,7 +27,7 @@ from storage.errors import JobMissing, QueueUnavailable, StorageError
 from storage.job import Job
 from storage.job_store import JobStore
 from storage.object_store import ObjectStore
-from storage.outbox import Attempt, Outbox, Taken, is_delivered
+from storage.outbox import GIVE_UP_SECONDS, Attempt, Outbox, Taken, is_delivered
 from storage.webhooks import SECRET_PREFIX, ensure_endpoint, event_id, find_endpoint, recipient
 
 log = structlog.get_logger()
@@ -38,9 +38,6 @@ _BATCH = 100
 #: The pause after a failure, in seconds: doubled each time from the first to the second of these, a quarter more or
 #: less at random, so that a receiver that was away is not met by all jobs at once.
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5.0, 3600.0
-#: So long after the first try no further one is made.
-_GIVE_UP_SECONDS = 86_400
-
 #: How long a job waits whose receiver is slow and busy with another.
 _PUT_OFF_SECONDS = 15.0, 45.0
 
@@ -247,4 +244,4 @@ def _next_at(taken: Taken, seconds: float, retry_after: float) -> float | None:
     """When a job is tried again whose post took so long and failed; None: it is given up."""
     pause = max(pause_seconds(taken.failures, random.random()), min(retry_after, _LONGEST_PAUSE_SECONDS))
     next_at = round(taken.at + seconds + pause, 3)
-    return next_at if next_at <= taken.began + _GIVE_UP_SECONDS else None
+    return next_at if next_at <= taken.began + GIVE_UP_SECONDS else None

@@ -17,6 +17,8 @@ with PRELUDE, which keeps the indexes in step with the status. Keys, all in data
     bs:answer:{request}       what a change was answered, for a minute: redis-py repeats a script whose answer was lost
 """
 
+from storage.outbox import GIVE_UP_SECONDS
+
 #: Events kept for a job; a late listener reads the story from there.
 EVENTS_KEPT = 10_000
 
@@ -102,6 +104,9 @@ redis.call('ZADD', 'bs:jobs:' .. owner .. ':' .. status, 0, id)
 redis.call('ZADD', 'bs:status:' .. status, ARGV[4], id)
 if ARGV[5] ~= '' then redis.call('ZADD', 'bs:expiring', ARGV[5], id) end
 redis.call('XADD', events, '*', 'type', status)
+-- A record that was lost: nobody knows any more who was told of the end.
+local ended = redis.call('HGET', job, 'completed_at')
+if ended and redis.call('TIME')[1] - ended < {GIVE_UP_SECONDS} then redis.call('ZADD', 'bs:outbox', ended, id) end
 if once then
     redis.call('HSET', once, 'job_id', id, 'fingerprint', ARGV[6])
     redis.call('EXPIRE', once, {_ONCE_SECONDS})

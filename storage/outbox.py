@@ -1,7 +1,7 @@
 """Which ends of jobs are still to be told to whoever waits for them, and what came of each try.
 
 The step that makes a job final writes it into the outbox (job_scripts.py), so that no end is forgotten, whatever dies
-next. From there: `due` hands out what is to be posted now, `take` makes one worker the one that posts, `settle` notes
+next; so does the one that makes a lost record again. From there: `due` hands out what is to be posted now, `take` makes one worker the one that posts, `settle` notes
 what came of it and says when it is tried again, if at all. Each of them sets the time at which the job is due once
 more should nothing follow: a message that is lost or a worker that is killed costs time, never a delivery. So a
 receiver may be told twice; it knows the second time by the id. Keys, in database 1, removed with the job's record:
@@ -23,6 +23,9 @@ from storage.settings import StorageSettings
 
 #: Attempts kept for a job: more than a day of them has.
 _KEPT = 100
+
+#: So long after the first try no further one is made, and a job that is made again is posted if it ended within it.
+GIVE_UP_SECONDS = 86_400
 
 #: How long a message may be on its way before another is sent.
 ASKED_SECONDS = 60

@@ -15,6 +15,7 @@ from storage.errors import JobMissing
 from storage.job import Job, JobStatus, Options, Source, Upload, new_job_id
 from storage.keys import job_key, result_key, source_key
 from storage.notes import note_end, note_job, note_warnings
+from storage.outbox import Outbox
 from storage.settings import StorageSettings
 from storage.transcript import Segment, Transcript
 from tests.actors.test_janitor import House
@@ -154,6 +155,22 @@ def test_what_failed_or_was_cancelled_does_not_come_back_to_life(house: House) -
     assert [house.jobs.get(job.job_id) for job in (failed, cancelled)] == [failed, cancelled]
     assert sorted(house.jobs.expired(limit=10)) == []
     assert queued(house.broker) == set()
+
+
+def test_what_ended_within_a_day_is_posted_to_whoever_may_not_have_been_told(house: House) -> None:
+    told = Options(model="base", webhook_url="https://example.org/")
+    done = completed(house, a_job(options=told), [])
+    failed = house.jobs.fail(accepted(house, a_job(options=told)).job_id, "audio_unreadable", "no audio in it")
+    note_end(failed, house.objects)
+    old = house.jobs.fail(accepted(house, a_job(options=told)).job_id, "audio_unreadable", "no audio in it")
+    note_end(msgspec.structs.replace(old, completed_at=time.time() - 25 * 3600), house.objects)
+    waiting = accepted(house, a_job(options=told))
+    lose_redis(house)
+
+    outcomes = recover(house)
+
+    assert {outcome.job_id for outcome in outcomes} == {job.job_id for job in (done, failed, old, waiting)}
+    assert set(Outbox.connect(house.settings).due("ticket")) == {done.job_id, failed.job_id}
 
 
 def test_an_upload_under_way_goes_on(house: House) -> None:
