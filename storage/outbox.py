@@ -1,10 +1,11 @@
 """Which ends of jobs are still to be told to whoever waits for them, and what came of each try.
 
 The step that makes a job final writes it into the outbox (job_scripts.py), so that no end is forgotten, whatever dies
-next; so does the one that makes a lost record again. From there: `due` hands out what is to be posted now, `take` makes one worker the one that posts, `settle` notes
-what came of it and says when it is tried again, if at all. Each of them sets the time at which the job is due once
-more should nothing follow: a message that is lost or a worker that is killed costs time, never a delivery. So a
-receiver may be told twice; it knows the second time by the id. Keys, in database 1, removed with the job's record:
+next; so does the one that makes a lost record again. From there: `due` hands out what is to be posted now, `take` makes
+one worker the one that posts, `settle` notes what came of it and says when it is tried again, if at all. Each of them
+sets the time at which the job is due once more should nothing follow: a message that is lost or a worker that is killed
+costs time, never a delivery. So a receiver may be told twice; it knows the second time by the id. Keys, in database 1,
+removed with the job's record:
 
     bs:outbox            sorted set: id -> when it is looked at next, in seconds by Redis's clock
     bs:delivery:{id}     hash, while the job is in the outbox: `asked`, the ticket of the message on its way; `token`,
