@@ -72,6 +72,8 @@ _BAD_BREAK = 50
 _UNEVEN, _LONE_WORD = 40.0, 30.0
 #: The first line had better be the shorter one: less of the picture is covered.
 _TOP_HEAVY = 3.0
+#: Characters a second: whoever wants it slower gets this, which is slower than any speech.
+_SLOWEST = 0.001
 #: How long a cue may stay after its speech for the sake of reading speed, in milliseconds (BBC, 5.2).
 _LINGER = 1500
 #: Nobody reads more columns, or lines, or milliseconds in a cue: they bound the search, whatever the rules are.
@@ -102,9 +104,10 @@ class _Rules(msgspec.Struct, frozen=True):
     @classmethod
     @lru_cache(maxsize=64)
     def of(cls, layout: Layout) -> "_Rules":
-        speed, most = layout.max_characters_per_second, round(layout.max_cue_seconds * 1000)
+        speed = layout.max_characters_per_second
+        most = max(round(layout.max_cue_seconds * 1000), 1) if layout.max_cue_seconds else 0
         least = round(layout.min_cue_seconds * 1000)
-        least, pace = min(least, most) if most else least, 1000 / speed if speed else 0.0
+        least, pace = min(least, most) if most else least, 1000 / max(speed, _SLOWEST) if speed else 0.0
         join = layout.max_line_width > 0 and layout.max_line_count > 0
         full = layout.max_line_width * min(layout.max_line_count, _MOST_LINES)
         widths = range(min(full + layout.max_line_count, _MOST_COLUMNS) + 1 if join else _MOST_COLUMNS + 1)

@@ -334,12 +334,12 @@ def talks(draw: st.DrawFn) -> Transcript:
 
 layouts = st.builds(
     Layout,
-    max_line_width=st.sampled_from([0, 1, 2, 7, 20, 42, 200]),
+    max_line_width=st.sampled_from([0, 1, 2, 7, 20, 42, 200, 1000]),
     max_line_count=st.sampled_from([0, 1, 2, 3, 1000]),
-    max_characters_per_second=st.sampled_from([0.0, 12.0, 20.0]),
-    min_cue_seconds=st.sampled_from([0.0, 0.833, 5.0]),
-    max_cue_seconds=st.sampled_from([0.0, 0.4, 7.0]),
-    min_gap_seconds=st.sampled_from([0.0, 0.083, 2.0]),
+    max_characters_per_second=st.sampled_from([0.0, 5e-324, 12.0, 20.0, 1000.0]),
+    min_cue_seconds=st.sampled_from([0.0, 5e-324, 0.833, 5.0, 60.0]),
+    max_cue_seconds=st.sampled_from([0.0, 5e-324, 0.4, 7.0, 3600.0]),
+    min_gap_seconds=st.sampled_from([0.0, 5e-324, 0.083, 2.0, 10.0]),
 )
 
 
