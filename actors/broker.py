@@ -16,9 +16,11 @@ from storage.job import Priority
 from storage.redis_client import QUEUE_DATABASE, connect, redis_errors
 from storage.settings import StorageSettings
 
-#: The queue of each priority, the one that goes first at the beginning.
-QUEUES: dict[Priority, str] = {name: f"transcribe-{name}" for name in ("high", "normal", "low")}
-_ORDER = list(QUEUES.values())
+_PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
+#: The queue of each priority, the one that goes first at the beginning: of jobs' steps, and of the chunks of long
+#: recordings. Each kind has threads of its own, so that a short recording waits for no chunk: the engine takes turns.
+QUEUES: dict[Priority, str] = {name: f"transcribe-{name}" for name in _PRIORITIES}
+CHUNK_QUEUES: dict[Priority, str] = {name: f"chunks-{name}" for name in _PRIORITIES}
 #: Of what waits for others' servers, fetching a recording or posting a webhook: each has threads of its own, so that
 #: no transcription waits for a slow one, and no webhook for the recordings of hours.
 FETCHES, ERRANDS = "fetches", "errands"
@@ -148,7 +150,9 @@ class OrderedBroker(RedisBroker):
         self._look_at[queue_name] = time.monotonic() + _LOOK_SECONDS
 
 
-def make_broker(settings: StorageSettings, threads: int = 1, queues: Sequence[str] = _ORDER) -> RedisBroker:
+def make_broker(
+    settings: StorageSettings, threads: int = 1, queues: Sequence[str] = tuple(QUEUES.values())
+) -> RedisBroker:
     """A broker that connects when first used. `threads`, `queues`: of the worker it is for; senders need not say.
 
     A dead worker's messages are handed on by maintenance, which Dramatiq runs by chance, once in a thousand commands:
@@ -170,8 +174,9 @@ def make_broker(settings: StorageSettings, threads: int = 1, queues: Sequence[st
 
 @redis_errors()
 def queue_depths(broker: RedisBroker) -> dict[str, int]:
-    """Messages of each priority: waiting, in work, and delayed for a retry."""
-    return {name: sum(broker.client.hlen(key) for key in _message_keys(broker, name)) for name in _ORDER}
+    """Messages of each queue of steps and of chunks: waiting, in work, and delayed for a retry."""
+    names = (*QUEUES.values(), *CHUNK_QUEUES.values())
+    return {name: sum(broker.client.hlen(key) for key in _message_keys(broker, name)) for name in names}
 
 
 @redis_errors()
@@ -189,7 +194,7 @@ def queued(broker: RedisBroker) -> set[tuple[str | int, ...]]:
     """
     found = set()
     overdue = time.time() * 1000 - _OVERDUE_MILLISECONDS
-    for name in (*_ORDER, FETCHES):
+    for name in (*QUEUES.values(), *CHUNK_QUEUES.values(), FETCHES):
         ready = set(broker.client.lrange(f"{broker.namespace}:{name}", 0, -1))
         for key in _message_keys(broker, name):
             for message_id, data in broker.client.hscan_iter(key, count=1000):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
 
-from actors.broker import ERRANDS, FETCHES, QUEUES
+from actors.broker import CHUNK_QUEUES, ERRANDS, FETCHES, QUEUES
 from storage.job import Job, Priority
 from storage.redis_client import redis_errors
 
@@ -34,7 +34,7 @@ def send(broker: RedisBroker, job_id: str, priority: Priority) -> None:
 
 def send_chunk(broker: RedisBroker, job_id: str, number: int, priority: Priority) -> None:
     """Ask for one chunk of a job to be transcribed; as harmless to ask twice, and raises the same."""
-    _send(broker, _CHUNK, (job_id, number), QUEUES[priority])
+    _send(broker, _CHUNK, (job_id, number), CHUNK_QUEUES[priority])
 
 
 def send_webhook(broker: RedisBroker, job_id: str) -> None:
@@ -42,13 +42,14 @@ def send_webhook(broker: RedisBroker, job_id: str) -> None:
     _send(broker, _WEBHOOK, (job_id,), ERRANDS)
 
 
-def declare(
-    broker: RedisBroker, advance_job: Callable[[str], None], transcribe_chunk: Callable[[str, int], None]
-) -> None:
+def declare(broker: RedisBroker, advance_job: Callable[[str], None]) -> None:
     """Bind the work to its messages, in a worker. Which queue a message comes from makes no difference to it."""
-    queue = next(iter(QUEUES.values()))
-    dramatiq.actor(broker=broker, actor_name=_ADVANCE, queue_name=queue)(advance_job)
-    dramatiq.actor(broker=broker, actor_name=_CHUNK, queue_name=queue)(transcribe_chunk)
+    dramatiq.actor(broker=broker, actor_name=_ADVANCE, queue_name=QUEUES["high"])(advance_job)
+
+
+def declare_chunks(broker: RedisBroker, transcribe_chunk: Callable[[str, int], None]) -> None:
+    """The same, of the worker's threads for chunks."""
+    dramatiq.actor(broker=broker, actor_name=_CHUNK, queue_name=CHUNK_QUEUES["high"])(transcribe_chunk)
 
 
 def declare_fetches(broker: RedisBroker, fetch_source: Callable[[str], None]) -> None:

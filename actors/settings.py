@@ -21,7 +21,7 @@ class ActorSettings(msgspec.Struct, frozen=True, kw_only=True):
     beam_size: Annotated[int, Meta(ge=1, le=100)] = 5
     #: Models kept in memory at once; the one not used for longest goes first.
     loaded_models: Count = 1
-    #: Jobs in hand at once in a worker: one computes while another's recording is read.
+    #: Jobs in hand at once in a worker, and as many chunks of long ones: a short recording waits for no chunk.
     worker_threads: Annotated[int, Meta(ge=1, le=1000)] = 2
     #: Urls that a worker fetches at once, each with 16 MiB of memory, or a 5000th of MAX_FILE_SIZE if that is more.
     fetch_threads: Annotated[int, Meta(ge=1, le=1000)] = 4

@@ -19,7 +19,7 @@ from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import CurrentMessage
 
 from actors import messages
-from actors.broker import ERRANDS, FETCHES, MAX_RETRIES, make_broker, waiting
+from actors.broker import CHUNK_QUEUES, ERRANDS, FETCHES, MAX_RETRIES, make_broker, waiting
 from actors.engine import Engine
 from actors.errors import DeviceUnavailable
 from actors.fetch import Fetcher
@@ -80,6 +80,7 @@ def run(storage: StorageSettings, settings: ActorSettings, stopping: threading.E
 
     worker_id = f"{socket.gethostname()}:{os.getpid()}"
     broker = make_broker(storage, settings.worker_threads)
+    parts = make_broker(storage, settings.worker_threads, list(CHUNK_QUEUES.values()))
     fetches = make_broker(storage, settings.fetch_threads, [FETCHES])
     errands = make_broker(storage, settings.errand_threads, [ERRANDS])
     chunks = ChunkStore.connect(storage, jobs)
@@ -125,10 +126,9 @@ def run(storage: StorageSettings, settings: ActorSettings, stopping: threading.E
         message = CurrentMessage.get_current_message()
         return message is not None and message.options.get("retries", 0) >= MAX_RETRIES
 
-    messages.declare(
-        broker,
-        lambda job_id: pipeline.advance_job(job_id, last_try=last_try()),
-        lambda job_id, number: pipeline.transcribe_chunk(job_id, number, last_try=last_try()),
+    messages.declare(broker, lambda job_id: pipeline.advance_job(job_id, last_try=last_try()))
+    messages.declare_chunks(
+        parts, lambda job_id, number: pipeline.transcribe_chunk(job_id, number, last_try=last_try())
     )
     messages.declare_fetches(fetches, lambda job_id: fetcher.fetch_source(job_id, last_try=last_try()))
     messages.declare_errands(errands, notifier.post)
@@ -141,6 +141,7 @@ def run(storage: StorageSettings, settings: ActorSettings, stopping: threading.E
 
     workers = [
         _started(broker, settings.worker_threads, _POLL_MILLISECONDS),
+        _started(parts, settings.worker_threads, _POLL_MILLISECONDS),
         _started(fetches, settings.fetch_threads, _ERRAND_POLL_MILLISECONDS),
         _started(errands, settings.errand_threads, _ERRAND_POLL_MILLISECONDS),
     ]

@@ -103,7 +103,8 @@ def test_check_async_tells_what_is_missing(fresh_settings: StorageSettings) -> N
     assert [done.returncode for done in (without_worker, without_redis, without_bucket)] == [1, 1, 1]
     assert without_worker.stdout.startswith(
         "✓ Redis is connected\n✗ workers active: 0\n"
-        "✓ queue transcribe-high: 0\n✓ queue transcribe-normal: 0\n✓ queue transcribe-low: 0\n✓ store: "
+        "✓ queue transcribe-high: 0\n✓ queue transcribe-normal: 0\n✓ queue transcribe-low: 0\n"
+        "✓ queue chunks-high: 0\n✓ queue chunks-normal: 0\n✓ queue chunks-low: 0\n✓ store: "
     )
     assert without_redis.stdout.startswith("✗ Redis is not connected: ")
     assert "\n✗ store: " in without_bucket.stdout

@@ -36,17 +36,14 @@ def working(broker: Any, threads: int = 1) -> dramatiq.Worker:
     return worker
 
 
-def ignore(job_id: str, number: int) -> None:
-    """No chunks come here."""
-
-
 def test_a_message_sent_is_counted_and_known_by_its_job(settings: StorageSettings) -> None:
     broker = make_broker(settings)
 
     messages.send(broker, "job-1", "normal")
     messages.send_chunk(broker, "job-2", 7, "low")
 
-    assert queue_depths(broker) == {"transcribe-high": 0, "transcribe-normal": 1, "transcribe-low": 1}
+    waiting_in = {name for name, depth in queue_depths(broker).items() if depth}
+    assert waiting_in == {"transcribe-normal", "chunks-low"}
     assert queued(broker) == {("job-1",), ("job-2", 7)}
 
 
@@ -83,7 +80,7 @@ def test_a_message_whose_actor_raises_while_redis_is_away_is_not_lost(
             raise QueueUnavailable("Redis is away")
         done.append(job_id)
 
-    messages.declare(broker, act, ignore)
+    messages.declare(broker, act)
     messages.send(broker, "job-1", "normal")
     worker = working(broker)
     try:
@@ -108,7 +105,7 @@ def test_a_dead_workers_message_goes_to_another_after_its_heartbeat(settings: St
     fetched = dead.do_fetch(QUEUES["normal"], 1)  # Taken by a broker that then says no more.
     alive = make_broker(settings)
     done: list[str] = []
-    messages.declare(alive, done.append, ignore)
+    messages.declare(alive, done.append)
     began = time.monotonic()
 
     worker = working(alive)
@@ -124,7 +121,7 @@ def test_a_dead_workers_message_goes_to_another_after_its_heartbeat(settings: St
 def test_high_goes_before_normal_and_normal_before_low_however_they_came(settings: StorageSettings) -> None:
     broker = make_broker(settings, threads=1)
     done: list[str] = []
-    messages.declare(broker, done.append, ignore)
+    messages.declare(broker, done.append)
     order: list[Priority] = ["low", "normal", "high", "low", "normal", "high"]
     for number, priority in enumerate(order):
         messages.send(broker, f"{priority}-{number}", priority)
@@ -147,8 +144,8 @@ def test_a_busy_worker_holds_no_message_that_an_idle_one_could_do(settings: Stor
         began.set()
         go_on.wait(30)
 
-    messages.declare(busy, block, ignore)
-    messages.declare(idle, done.append, ignore)
+    messages.declare(busy, block)
+    messages.declare(idle, done.append)
     messages.send(busy, "long", "low")
     first = working(busy)
     assert began.wait(20)
@@ -170,7 +167,7 @@ def test_a_busy_worker_holds_no_message_that_an_idle_one_could_do(settings: Stor
 def test_a_message_that_redis_gave_out_but_nobody_heard_of_is_done_all_the_same(settings: StorageSettings) -> None:
     broker = make_broker(settings)
     done: list[str] = []
-    messages.declare(broker, done.append, ignore)
+    messages.declare(broker, done.append)
     messages.send(broker, "job-1", "normal")
     # A frozen Redis that wakes up does what it was asked by a connection that has long been given up.
     unheard = broker._command("fetch", QUEUES["normal"], 1)
@@ -188,7 +185,7 @@ def test_a_message_that_redis_gave_out_but_nobody_heard_of_is_done_all_the_same(
 def test_a_message_that_stands_in_the_queue_twice_takes_no_thread_away(settings: StorageSettings) -> None:
     broker = make_broker(settings, threads=1)
     done: list[str] = []
-    messages.declare(broker, done.append, ignore)
+    messages.declare(broker, done.append)
     messages.send(broker, "job-1", "normal")
     # As an enqueue leaves it that is repeated because its answer was lost.
     (twice,) = broker.client.lrange(f"dramatiq:{QUEUES['normal']}", 0, -1)
@@ -213,7 +210,7 @@ def test_a_message_that_waits_to_be_tried_again_survives_an_outage_of_redis(
         if len(tries) == 1:
             raise QueueUnavailable("the first time it fails")
 
-    messages.declare(broker, act, ignore)
+    messages.declare(broker, act)
     messages.send(broker, "job-1", "normal")
     worker = working(broker)
     try:

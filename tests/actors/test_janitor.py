@@ -75,7 +75,7 @@ def test_what_a_dead_worker_had_goes_before_all_that_waits(house: House) -> None
 
     house.janitor.hand_on_expired_leases()
 
-    assert queue_depths(house.broker) == {QUEUES["high"]: 1, QUEUES["normal"]: 0, QUEUES["low"]: 0}
+    assert {name: depth for name, depth in queue_depths(house.broker).items() if depth} == {QUEUES["high"]: 1}
 
 
 def test_only_an_old_pending_job_without_a_message_gets_one(house: House) -> None:

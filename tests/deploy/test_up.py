@@ -142,7 +142,7 @@ def test_the_scripts_find_the_stack(up: Up) -> None:
     assert check.returncode == 0, check.stdout
     # A killed worker is counted until it has been silent for 20 s.
     assert re.match(r"✓ Redis is connected\n✓ workers active: [12]\n", check.stdout)
-    assert "✓ queue transcribe-low: 0\n✓ store: bucket bucketscribe at " in check.stdout
+    assert "✓ queue chunks-low: 0\n✓ store: bucket bucketscribe at " in check.stdout
     assert (purge.returncode, purge.stdout) == (0, "✓ purged jobs: 0\n")
 
 
