@@ -69,7 +69,7 @@ class OrderedBroker(RedisBroker):
     """Hands messages out by priority, and never more than a worker's threads can begin.
 
     Dramatiq's consumers fetch from each queue on their own: a busy worker would hold messages of one queue while
-    another worker is idle, and low priority would go before high. Here all queues of a worker share its free threads,
+    another worker is idle, and low priority would go before high. Here all queues of a broker share its free threads,
     and a queue gives nothing while one of higher priority has messages.
 
     Redis keeps the ids of the messages that it gave to a broker until they are acknowledged or the broker is dead.

@@ -80,7 +80,7 @@ def run(storage: StorageSettings, settings: ActorSettings, stopping: threading.E
 
     worker_id = f"{socket.gethostname()}:{os.getpid()}"
     broker = make_broker(storage, settings.worker_threads)
-    parts = make_broker(storage, settings.worker_threads, list(CHUNK_QUEUES.values()))
+    chunk_broker = make_broker(storage, settings.worker_threads, list(CHUNK_QUEUES.values()))
     fetches = make_broker(storage, settings.fetch_threads, [FETCHES])
     errands = make_broker(storage, settings.errand_threads, [ERRANDS])
     chunks = ChunkStore.connect(storage, jobs)
@@ -128,7 +128,7 @@ def run(storage: StorageSettings, settings: ActorSettings, stopping: threading.E
 
     messages.declare(broker, lambda job_id: pipeline.advance_job(job_id, last_try=last_try()))
     messages.declare_chunks(
-        parts, lambda job_id, number: pipeline.transcribe_chunk(job_id, number, last_try=last_try())
+        chunk_broker, lambda job_id, number: pipeline.transcribe_chunk(job_id, number, last_try=last_try())
     )
     messages.declare_fetches(fetches, lambda job_id: fetcher.fetch_source(job_id, last_try=last_try()))
     messages.declare_errands(errands, notifier.post)
@@ -141,7 +141,7 @@ def run(storage: StorageSettings, settings: ActorSettings, stopping: threading.E
 
     workers = [
         _started(broker, settings.worker_threads, _POLL_MILLISECONDS),
-        _started(parts, settings.worker_threads, _POLL_MILLISECONDS),
+        _started(chunk_broker, settings.worker_threads, _POLL_MILLISECONDS),
         _started(fetches, settings.fetch_threads, _ERRAND_POLL_MILLISECONDS),
         _started(errands, settings.errand_threads, _ERRAND_POLL_MILLISECONDS),
     ]
