@@ -30,6 +30,8 @@ MAX_RETRIES = 50
 
 #: How often a broker looks for messages that Redis holds for it and that it knows nothing of.
 _LOOK_SECONDS = 5.0
+#: How often at most a broker asks for messages where it sees none: an idle worker costs little.
+_ASK_SECONDS = 1.0
 #: A delayed message is put back into its queue by the worker that has it in memory. One that is later than this is not.
 _OVERDUE_MILLISECONDS = 10_000
 
@@ -85,6 +87,9 @@ class OrderedBroker(RedisBroker):
         #: Queue → ids of the messages in this broker's hands.
         self._held: dict[str, set[str]] = defaultdict(set)
         self._look_at: dict[str, float] = defaultdict(float)
+        self._ask_at: dict[str, float] = defaultdict(float)
+        # By asking a broker says that it lives, too.
+        self._ask_seconds = min(_ASK_SECONDS, self.heartbeat_timeout / 4000)
         self._counting = threading.Lock()
 
     @property
@@ -102,6 +107,8 @@ class OrderedBroker(RedisBroker):
     def do_fetch(self, queue_name: str, wanted: int) -> list[bytes]:
         with self._counting:
             self._put_back_unknown(queue_name)
+            if not self._is_to_ask(queue_name):
+                return []
             if queue_name in self._order:
                 free = self._threads - sum(len(self._held[name]) for name in self._order)
                 higher = self._order[: self._order.index(queue_name)]
@@ -138,6 +145,15 @@ class OrderedBroker(RedisBroker):
     def _let_go(self, queue_name: str, message_ids: Sequence[str]) -> None:
         with self._counting:
             self._held[queue_name].difference_update(message_ids)
+
+    def _is_to_ask(self, queue_name: str) -> bool:
+        """Whether there is something, or it is time to ask anyway, by which dead brokers' messages are handed on."""
+        now = time.monotonic()
+        if now >= self._ask_at[queue_name]:
+            self._ask_at[queue_name] = now + self._ask_seconds
+            return True
+        # Delayed messages are not looked for in between: their time comes later than that.
+        return queue_name in self._order and bool(self.client.llen(f"{self.namespace}:{queue_name}"))
 
     def _put_back_unknown(self, queue_name: str) -> None:
         """Only the thread that fetches from this queue comes here, so nothing is on its way to it."""

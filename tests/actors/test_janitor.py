@@ -278,6 +278,8 @@ def test_an_outage_of_redis_is_no_sign_of_a_dead_worker(house: House, redis_serv
     job = a_job()
     jobs.create(job)
     jobs.claim(job.job_id, "alive", lease_seconds=0.01, max_attempts=3)
+    # What waits for a slow disk is lost with the process.
+    wait_until(lambda: jobs._redis.info("persistence")["aof_buffer_length"] == 0)
 
     redis_server.running.kill()
     janitor.mend()
