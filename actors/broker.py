@@ -21,6 +21,7 @@ _PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
 #: recordings. Each kind has threads of its own, so that a short recording waits for no chunk: the engine takes turns.
 QUEUES: dict[Priority, str] = {name: f"transcribe-{name}" for name in _PRIORITIES}
 CHUNK_QUEUES: dict[Priority, str] = {name: f"chunks-{name}" for name in _PRIORITIES}
+_STEPS = (*QUEUES.values(), *CHUNK_QUEUES.values())
 #: Of what waits for others' servers, fetching a recording or posting a webhook: each has threads of its own, so that
 #: no transcription waits for a slow one, and no webhook for the recordings of hours.
 FETCHES, ERRANDS = "fetches", "errands"
@@ -191,8 +192,7 @@ def make_broker(
 @redis_errors()
 def queue_depths(broker: RedisBroker) -> dict[str, int]:
     """Messages of each queue of steps and of chunks: waiting, in work, and delayed for a retry."""
-    names = (*QUEUES.values(), *CHUNK_QUEUES.values())
-    return {name: sum(broker.client.hlen(key) for key in _message_keys(broker, name)) for name in names}
+    return {name: sum(broker.client.hlen(key) for key in _message_keys(broker, name)) for name in _STEPS}
 
 
 @redis_errors()
@@ -210,7 +210,7 @@ def queued(broker: RedisBroker) -> set[tuple[str | int, ...]]:
     """
     found = set()
     overdue = time.time() * 1000 - _OVERDUE_MILLISECONDS
-    for name in (*QUEUES.values(), *CHUNK_QUEUES.values(), FETCHES):
+    for name in (*_STEPS, FETCHES):
         ready = set(broker.client.lrange(f"{broker.namespace}:{name}", 0, -1))
         for key in _message_keys(broker, name):
             for message_id, data in broker.client.hscan_iter(key, count=1000):

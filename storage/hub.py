@@ -40,7 +40,7 @@ def fetch(model: ModelInfo, folder: Path) -> dict[str, str]:
             allow_patterns=_FILES,
             etag_timeout=_TIMEOUT_SECONDS,
         )
-    except Exception as error:
+    except Exception as error:  # Of the hub's client, its network, its answers: the weights are not there.
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ModelUnavailable(f"{constants.ENDPOINT} did not give {model.repository}: {reason}") from error
     shutil.rmtree(folder / ".cache", ignore_errors=True)

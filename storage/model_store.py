@@ -198,8 +198,7 @@ def _put(objects: ObjectStore, key: str, path: Path) -> str:
                 digest.update(block)
                 parts.append(objects.upload_part(key, upload_id, len(parts) + 1, block))
         objects.complete_upload(key, upload_id, parts)
-    except BaseException:
-        # Also when it is interrupted: gigabytes of parts that nobody sees cost as much as an object.
+    except BaseException:  # Also when it is interrupted: parts that nobody sees cost as much as an object.
         objects.abort_upload(key, upload_id)
         raise
     return digest.hexdigest()

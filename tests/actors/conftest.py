@@ -16,6 +16,7 @@ from tests.actors.fetching import MIB
 from tests.actors.office import Office
 from tests.actors.world import APART_SECONDS, World
 from tests.conftest import Sample
+from tests.origin import Origin
 from tests.receiver import Receiver
 from tests.recordings import joined, wav
 from tests.stack import Parts
@@ -95,5 +96,12 @@ def office(shared_office: Office) -> Office:
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     started = Receiver()
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def origin() -> Iterator[Origin]:
+    started = Origin()
     yield started
     started.close()

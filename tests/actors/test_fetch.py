@@ -3,7 +3,6 @@
 import hashlib
 import threading
 import time
-from collections.abc import Iterator
 
 import msgspec
 import pytest
@@ -22,13 +21,6 @@ from tests.storage.test_job_store import wait_until
 @pytest.fixture
 def house(fresh_settings: StorageSettings) -> Fetching:
     return Fetching(fresh_settings)
-
-
-@pytest.fixture
-def origin() -> Iterator[Origin]:
-    started = Origin()
-    yield started
-    started.close()
 
 
 def test_a_recording_is_stored_as_its_server_names_it_and_its_job_waits_for_a_transcript(

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 
 import msgspec
 import pytest
@@ -24,13 +23,6 @@ from tests.storage.test_job_store import wait_until
 @pytest.fixture
 def house(fresh_settings: StorageSettings) -> Fetching:
     return Fetching(fresh_settings)
-
-
-@pytest.fixture
-def origin() -> Iterator[Origin]:
-    started = Origin()
-    yield started
-    started.close()
 
 
 def test_a_worker_that_stops_hands_back_and_the_next_goes_on_after_the_last_part(

@@ -48,7 +48,7 @@ async def written(writer: ObjectWriter, *pieces: bytes) -> None:
         for piece in pieces:
             await writer.write(piece)
         await writer.finish()
-    except Exception:
+    except Exception:  # Whatever it was, as the service does it.
         await writer.abort()
         raise
 
