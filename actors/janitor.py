@@ -23,6 +23,7 @@ from storage.notes import JobNote, note_end
 from storage.object_store import ObjectStore
 from storage.removal import JOB_PREFIXES, remove_job, remove_objects, sweep_ended
 from storage.settings import StorageSettings
+from storage.structs import decode
 from storage.webhooks import recipient
 
 log = structlog.get_logger()
@@ -213,7 +214,7 @@ class Janitor:
     def _noted_age(self, job_id: str) -> float:
         """Seconds since the job was accepted; without a note of it that can be read: for ever."""
         try:
-            note = msgspec.json.decode(self._objects.get(job_key(job_id)), type=JobNote)
+            note = decode(self._objects.get(job_key(job_id)), JobNote)
         except (ObjectMissing, msgspec.DecodeError):
             return math.inf
         return time.time() - note.created_at

@@ -46,6 +46,7 @@ from storage.notes import note_warnings
 from storage.object_store import ObjectStore
 from storage.range_reader import RangeReader
 from storage.removal import sweep_if_unwanted
+from storage.structs import decode
 from storage.transcript import Segment, Transcript, merged, shifted
 
 log = structlog.get_logger()
@@ -295,7 +296,7 @@ class Pipeline:
         if job.attempts < 2:
             return None
         try:
-            return msgspec.json.decode(self._objects.get(result_key(job.job_id, "json")), type=Transcript)
+            return decode(self._objects.get(result_key(job.job_id, "json")), Transcript)
         except ObjectMissing:
             return None
 
@@ -306,7 +307,7 @@ class Pipeline:
         try:
             self._objects.put(key, formats.render(transcript, "json"), json, if_absent=True)
         except ObjectExists:
-            transcript = msgspec.json.decode(self._objects.get(key), type=Transcript)
+            transcript = decode(self._objects.get(key), Transcript)
         files = {}
         for name, kind in formats.FORMATS.items():
             body = formats.render(transcript, name, layout_of(job.options))

@@ -28,6 +28,7 @@ from storage.keys import end_key, job_key, result_key, warnings_key
 from storage.notes import EndNote, JobNote
 from storage.object_store import ObjectInfo, ObjectStore
 from storage.settings import StorageSettings
+from storage.structs import decode
 from storage.transcript import Transcript
 
 T = TypeVar("T")
@@ -218,6 +219,6 @@ class Recovery:
 
     def _read(self, key: str, kind: type[T]) -> T:
         try:
-            return msgspec.json.decode(self._objects.get(key), type=kind)
+            return decode(self._objects.get(key), kind)
         except msgspec.DecodeError as error:
             raise Unrecoverable(f"{key} cannot be read: {error}") from error

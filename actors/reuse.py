@@ -18,6 +18,7 @@ from storage.object_store import ObjectStore
 from storage.removal import sweep_if_unwanted
 from storage.reuse import FinishedJobs
 from storage.settings import StorageSettings
+from storage.structs import decode
 
 log = structlog.get_logger()
 
@@ -131,7 +132,7 @@ class EarlierResults:
             self._objects.copy(result_key(earlier.job_id, name), result_key(job.job_id, name))
         if job.source.type == "inbox":
             stored = self._objects.get(result_key(job.job_id, "json"))
-            language = msgspec.json.decode(stored, type=_Language).language
+            language = decode(stored, _Language).language
             warnings += put_beside(job, language, self._objects)
         if warnings:
             note_warnings(job.job_id, warnings, self._objects)

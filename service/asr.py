@@ -22,6 +22,7 @@ from service.options import read_form
 from service.transcribe import UPLOAD_ERRORS, WAIT_ERRORS, completed, receive, stored, wait_final
 from service.uploads import FormShape
 from storage.job import Job
+from storage.structs import decode
 from storage.transcript import NO_DETAILS, Segment, Transcript
 
 Output = Literal["txt", "vtt", "srt", "tsv", "json"]
@@ -144,7 +145,7 @@ async def detect_language(
 ) -> Response[DetectedLanguage]:
     """In the first minute of the form's `audio_file`. It is a job like any other, whose transcript has no text."""
     job = await _done(request, backend, {}, _shape(encode, _MINUTE_BYTES), task="detect_language")
-    transcript = msgspec.json.decode(await sync_to_thread(stored, job.job_id, "json", backend), type=Transcript)
+    transcript = decode(await sync_to_thread(stored, job.job_id, "json", backend), Transcript)
     code = transcript.language
     answer = DetectedLanguage(
         detected_language=LANGUAGES[code].lower(), language_code=code, confidence=transcript.language_probability
@@ -178,7 +179,7 @@ def _answer(job_id: str, output: Output, backend: Backend) -> bytes:
     content = stored(job_id, _FORMATS[output], backend)
     if output != "json":
         return content
-    transcript = msgspec.json.decode(content, type=Transcript)
+    transcript = decode(content, Transcript)
     segments = [_segment(segment) for segment in transcript.segments]
     text = "".join(segment.text for segment in transcript.segments)
     return msgspec.json.encode(AsrTranscript(transcript.language, segments, text))

@@ -19,6 +19,7 @@ import msgspec
 
 from service.client_types import Job
 from storage.job import JobStatus
+from storage.structs import decode
 
 T = TypeVar("T")
 
@@ -75,7 +76,7 @@ def read(response: httpx.Response, kind: type[T]) -> T:
         RequestRefused: it says something else; it comes from something between, that asks for a login, say.
     """
     try:
-        return msgspec.json.decode(response.content, type=kind)
+        return decode(response.content, kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         fact = f"the server answered {response.status_code} with something that is none of its answers"
         raise RequestRefused("unexpected_answer", fact, response.status_code, {}) from error
@@ -84,7 +85,7 @@ def read(response: httpx.Response, kind: type[T]) -> T:
 def refusal(response: httpx.Response) -> RequestRefused:
     """An answer that is an error. One that is no problem+json comes from something between: a proxy, another server."""
     try:
-        problem = msgspec.json.decode(response.content, type=dict[str, Any])
+        problem = decode(response.content, dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError):
         problem = {}
     code = str(problem.pop("code", "unexpected_answer"))

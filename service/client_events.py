@@ -14,6 +14,7 @@ from httpx_sse import ServerSentEvent, SSEError
 from service.client_errors import RequestRefused, WaitTimedOut, read
 from service.client_http import ApiConnection
 from service.client_types import Event, Job
+from storage.structs import convert, decode
 from storage.transcript import Segment
 
 #: A server's comments keep a stream alive; one that is silent for so long is broken.
@@ -85,7 +86,7 @@ class Story:
                 yield Event(type="progress", progress=job.progress)
                 pause = _FIRST_PAUSE_SECONDS
             if job.final:
-                yield msgspec.convert({"type": job.status, "status": job.status}, Event)
+                yield convert({"type": job.status, "status": job.status}, Event)
                 return
             status, progress = job.status, job.progress
             self._sleep(pause)
@@ -127,11 +128,11 @@ def _read(sent: ServerSentEvent) -> Event | None:
     """
     match sent.event:
         case "segment":
-            return Event(type="segment", segment=msgspec.json.decode(sent.data, type=Segment), id=sent.id)
+            return Event(type="segment", segment=decode(sent.data, Segment), id=sent.id)
         case "progress" | "status" | "completed" | "failed" | "cancelled":
-            facts = msgspec.json.decode(sent.data or "{}", type=dict[str, Any])
+            facts = decode(sent.data or "{}", dict[str, Any])
             known: dict[str, Any] = {name: facts[name] for name in ("progress", "status") if name in facts}
             event: dict[str, Any] = {"type": sent.event, "id": sent.id, **known}
-            return msgspec.convert(event, Event)
+            return convert(event, Event)
         case _:
             return None

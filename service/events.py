@@ -24,6 +24,7 @@ from service.jobs import JobId
 from storage.errors import ObjectMissing
 from storage.job import FINAL, Job, JobStatus
 from storage.job_events import BEGINNING, LAST, Entry, order
+from storage.structs import decode
 from storage.transcript import Segment
 
 _STATUSES = frozenset(JobStatus)
@@ -172,7 +173,7 @@ async def _told(backend: Backend, job: Job, position: Position) -> AsyncGenerato
                 # One that was missed, because another worker told it long ago, comes from the transcript.
                 if int(entry.fields["number"]) == count:
                     count += 1
-                    segment = msgspec.json.decode(entry.fields["segment"], type=Segment)
+                    segment = decode(entry.fields["segment"], Segment)
                     yield JobEvent(f"{entry.id}/{count}", "segment", segment)
             elif entry.type == "progress":
                 yield JobEvent(f"{entry.id}/{count}", "progress", Progress(float(entry.fields["progress"])))

@@ -24,6 +24,7 @@ from service.errors import ApiError, problems
 from service.inbox import Inbox
 from service.options import NOT_JSON
 from service.settings import ServiceSettings
+from storage.structs import decode
 
 log = structlog.get_logger()
 
@@ -102,7 +103,7 @@ async def take_notification(request: Request[Any, Any, State], inbox: Inbox) -> 
     One notification may tell of 1000 objects.
     """
     try:
-        told = msgspec.json.decode(await request.body())
+        told = decode(await request.body(), object)
     except NOT_JSON as error:
         raise ApiError("invalid_body", f"the body is not JSON: {error}") from error
     # The same object may be told of twice in one request.
@@ -144,7 +145,7 @@ def _unwrapped(message: str, depth: int) -> Iterator[Created]:
     if depth >= _MAX_DEPTH:
         return
     try:
-        told = msgspec.json.decode(message)
+        told = decode(message, object)
     except NOT_JSON:
         return  # A message of another kind.
     yield from created(told, depth + 1)

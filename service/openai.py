@@ -38,6 +38,7 @@ from service.transcribe import (
 from service.uploads import Fields
 from storage.errors import StorageError
 from storage.models import MODELS, ModelInfo
+from storage.structs import decode
 from storage.transcript import Segment, Transcript
 
 log = structlog.get_logger()
@@ -189,12 +190,12 @@ def _answer(job_id: str, backend: Backend, wanted: Wanted) -> Response[Any]:
     if wanted.format == "json":
         content = plain(_said(job_id, backend), task)
     else:
-        content = verbose(msgspec.json.decode(stored(job_id, "json", backend), type=Transcript), task, wanted)
+        content = verbose(decode(stored(job_id, "json", backend), Transcript), task, wanted)
     return Response(content, headers={"X-Job-Id": job_id})
 
 
 def _said(job_id: str, backend: Backend) -> Said:
-    return msgspec.json.decode(stored(job_id, "json", backend), type=Said)
+    return decode(stored(job_id, "json", backend), Said)
 
 
 # While the text is found

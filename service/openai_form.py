@@ -8,6 +8,7 @@ from service.errors import ApiError, invalid
 from service.options import OptionFields, read_form
 from service.uploads import Fields, FormShape
 from storage.models import MODELS
+from storage.structs import convert
 
 #: OpenAI's name of Whisper: the configured model here.
 ALIAS = "whisper-1"
@@ -81,7 +82,7 @@ def read_wanted(fields: Fields, task: Task) -> Wanted:
     if stream and format not in _STREAMED:
         raise invalid("stream", f"only {' and '.join(_STREAMED)} can be streamed, not {format}", ["false"])
     return Wanted(
-        format=msgspec.convert(format, Format),
+        format=msgspec.convert(format, Format),  # noqa: TID251 no struct
         segments="segment" in granularities or not granularities,
         words="word" in granularities or given.get("timestamp_granularity") == "word",
         stream=stream,
@@ -95,6 +96,6 @@ def _every(fields: Fields, name: str) -> list[str]:
 
 def _flag(text: str, name: str) -> bool:
     try:
-        return msgspec.convert(text or "false", bool, strict=False)
+        return convert(text or "false", bool, strict=False)
     except msgspec.ValidationError as error:
         raise invalid(name, f"{text[:100]!r} is neither", ["true", "false"]) from error

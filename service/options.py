@@ -13,6 +13,7 @@ from service.errors import ApiError, explain, invalid
 from service.subtitles import SubtitleFields
 from storage.job import Options, Priority
 from storage.model_store import MODELS
+from storage.structs import convert, decode
 
 #: What decoding raises of bytes that are no JSON, or are nested deeper than any JSON that is meant.
 NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -114,7 +115,7 @@ def read_form(fields: Mapping[str, str]) -> OptionFields:
     """
     known = {name: value for name, value in fields.items() if name in OptionFields.__struct_fields__ and value != ""}
     try:
-        options = msgspec.convert(known, OptionFields, strict=False)
+        options = convert(known, OptionFields, strict=False)
     except msgspec.ValidationError as error:
         raise explain(OptionFields, error) from error
     return _with_known_names(options)
@@ -133,7 +134,7 @@ def read_json(body: bytes, kind: type[Kind]) -> Kind:
     if not body.strip():
         raise ApiError("invalid_body", "the body is empty; JSON is expected")
     try:
-        return msgspec.json.decode(body, type=kind)
+        return decode(body, kind)
     except msgspec.ValidationError as error:
         raise explain(kind, error) from error
     except NOT_JSON as error:
@@ -152,8 +153,8 @@ def read_sidecar(body: bytes, beneath: OptionFields) -> OptionFields:
     """
     try:
         # Windows' editors begin a text with a mark that JSON does not know.
-        fields = msgspec.json.decode(body.removeprefix(codecs.BOM_UTF8), type=dict[str, Any])
-        given = msgspec.convert(fields, _Sidecar)
+        fields = decode(body.removeprefix(codecs.BOM_UTF8), dict[str, Any])
+        given = convert(fields, _Sidecar)
     except msgspec.ValidationError as error:
         raise explain(_Sidecar, error) from error
     except NOT_JSON as error:

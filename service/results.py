@@ -18,6 +18,7 @@ from service.transcribe import as_format
 from service.view import so_far
 from storage.job import Job, JobStatus
 from storage.keys import result_key
+from storage.structs import decode
 from storage.transcript import Transcript
 
 EXTENSIONS = {kind.extension: kind for kind in formats.FORMATS.values()}
@@ -82,5 +83,5 @@ def _answer(backend: Backend, job_id: str, owner: str, asked: Asked) -> Response
 
 def _transcript(job: Job, backend: Backend) -> Transcript:
     if job.status is JobStatus.COMPLETED:
-        return msgspec.json.decode(backend.objects.get(result_key(job.job_id, "json")), type=Transcript)
+        return decode(backend.objects.get(result_key(job.job_id, "json")), Transcript)
     return so_far(job, backend)

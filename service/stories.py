@@ -20,6 +20,7 @@ from storage.job_store import JobStore
 from storage.keys import result_key
 from storage.object_store import ObjectStore
 from storage.partial import Growing
+from storage.structs import decode
 from storage.transcript import Segment, Transcript
 
 log = structlog.get_logger()
@@ -127,7 +128,7 @@ class Stories:
         async with story.lock:
             if story.transcript is None:
                 stored = await self._patiently(lambda: self._objects.get(result_key(job_id, "json")))
-                story.transcript = msgspec.json.decode(stored, type=Transcript).segments
+                story.transcript = decode(stored, Transcript).segments
                 story.transcript_size = len(stored)
                 # It begins with what there was so far.
                 story.growing = self._growing(job_id)

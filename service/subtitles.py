@@ -9,6 +9,7 @@ from msgspec import Meta
 from actors.layout import Layout
 from service.errors import explain
 from service.settings import ServiceSettings
+from storage.structs import convert
 
 LineWidth = Annotated[
     int,
@@ -47,7 +48,7 @@ def read_rules(query: Mapping[str, str]) -> SubtitleFields:
     """
     given = {name: query[name] for name in SubtitleFields.__struct_fields__ if query.get(name)}
     try:
-        return msgspec.convert(given, SubtitleFields, strict=False)
+        return convert(given, SubtitleFields, strict=False)
     except msgspec.ValidationError as error:
         raise explain(SubtitleFields, error) from error
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from service.client_types import Option
+from storage.structs import decode
 
 #: Longer than any upload's links live.
 _KEPT_SECONDS = 14 * 86400
@@ -33,7 +34,7 @@ class Unfinished:
     def find(self, name: str) -> str | None:
         """The job's id."""
         try:
-            return msgspec.json.decode(self._path(name).read_bytes(), type=_Note).job_id
+            return decode(self._path(name).read_bytes(), _Note).job_id
         except (OSError, msgspec.DecodeError):
             return None
 

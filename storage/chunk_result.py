@@ -7,6 +7,7 @@ from storage.errors import ObjectExists, ObjectMissing
 from storage.job import Options
 from storage.keys import chunk_result_key
 from storage.object_store import ObjectStore
+from storage.structs import decode
 from storage.transcript import Segment
 
 
@@ -21,7 +22,7 @@ class ChunkResult(msgspec.Struct, frozen=True):
 def stored_result(job_id: str, chunk: Chunk, objects: ObjectStore) -> ChunkResult | None:
     """The chunk's result; None: there is none, or it is of another stretch, from another cut of the recording."""
     try:
-        result = msgspec.json.decode(objects.get(chunk_result_key(job_id, chunk.number)), type=ChunkResult)
+        result = decode(objects.get(chunk_result_key(job_id, chunk.number)), ChunkResult)
     except (ObjectMissing, msgspec.DecodeError):
         return None  # What cannot be read is of another version.
     return result if result.chunk == chunk else None

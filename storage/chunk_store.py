@@ -16,6 +16,7 @@ from storage.job import Job
 from storage.job_store import JobStore, change_keys, job_keys
 from storage.redis_client import JOBS_DATABASE, connect, redis_errors
 from storage.settings import StorageSettings
+from storage.structs import decode
 
 
 class Chunk(msgspec.Struct, frozen=True):
@@ -99,7 +100,7 @@ class ChunkStore:
             raise JobMissing(f"there is no job {job_id!r}")
         if reply[0] != "ok":
             raise JobConflict(f"chunk {number} cannot be taken: {reply[0]}, its job is {reply[1]}")
-        return ChunkClaim(self._jobs.get(job_id), msgspec.json.decode(reply[2], type=Chunk), token)
+        return ChunkClaim(self._jobs.get(job_id), decode(reply[2], Chunk), token)
 
     @redis_errors()
     def beat(self, claim: ChunkClaim, lease_seconds: float) -> None:
@@ -134,7 +135,7 @@ class ChunkStore:
     def chunks(self, job_id: str) -> list[Chunk]:
         """What is announced, by number."""
         texts = self._redis.hvals(f"bs:chunks:{job_id}")
-        return sorted((msgspec.json.decode(text, type=Chunk) for text in texts), key=lambda chunk: chunk.number)
+        return sorted((decode(text, Chunk) for text in texts), key=lambda chunk: chunk.number)
 
     @redis_errors()
     def done(self, job_id: str) -> set[int]:

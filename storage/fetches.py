@@ -9,6 +9,7 @@ import msgspec
 from storage.errors import ObjectMissing
 from storage.keys import fetch_key, source_key
 from storage.object_store import ObjectStore
+from storage.structs import decode
 
 
 class FetchUpload(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +36,7 @@ class FetchNote(msgspec.Struct, frozen=True, kw_only=True):
 def read_fetch(job_id: str, objects: ObjectStore) -> FetchNote | None:
     """None: nobody has begun."""
     try:
-        return msgspec.json.decode(objects.get(fetch_key(job_id)), type=FetchNote)
+        return decode(objects.get(fetch_key(job_id)), FetchNote)
     except ObjectMissing:
         return None
 

@@ -28,6 +28,7 @@ from storage.keys import ingested_key
 from storage.object_store import ObjectInfo, ObjectStore
 from storage.redis_client import JOBS_DATABASE, connect, redis_errors
 from storage.settings import StorageSettings
+from storage.structs import decode
 
 log = structlog.get_logger()
 
@@ -226,7 +227,7 @@ def _marked_id(key: str) -> str:
 def _is_outlived(key: str, objects: ObjectStore) -> bool:
     """Whether the version that the mark tells of lies in the bucket no more."""
     try:
-        noted = msgspec.json.decode(objects.get(key), type=Mark)
+        noted = decode(objects.get(key), Mark)
         return version_of(objects.head(noted.key)).job_id != _marked_id(key)
     except (msgspec.DecodeError, RecursionError):
         return False  # Not a mark of ours.

@@ -17,6 +17,7 @@ from storage.idempotency import Once
 from storage.job import FINAL, FOLLOWS, Job, JobStatus, Source
 from storage.redis_client import JOBS_DATABASE, connect, redis_errors
 from storage.settings import StorageSettings
+from storage.structs import convert, decode
 from storage.transcript import Segment
 
 #: What a byte is taken to cost before anything was measured: 16 kB of audio a second, done at ten times its speed.
@@ -200,7 +201,7 @@ class JobStore:
         """What workers told of a recording without chunks that is not completed."""
         entries = self._redis.xrange(_events_key(job_id))
         texts = [fields["segment"] for _, fields in entries if fields["type"] == "segment"]
-        return [msgspec.json.decode(text, type=Segment) for text in texts]
+        return [decode(text, Segment) for text in texts]
 
     def complete(
         self, job_id: str, token: str, files: dict[str, int], duration: float, warnings: Sequence[str] = ()
@@ -292,7 +293,7 @@ class JobStore:
     def workers(self, max_age_seconds: float = 20) -> list[WorkerState]:
         """Workers that gave a sign of life lately; those silent for an hour are forgotten."""
         now = self._now()
-        states = [msgspec.json.decode(text, type=WorkerState) for text in self._redis.hvals("bs:workers")]
+        states = [decode(text, WorkerState) for text in self._redis.hvals("bs:workers")]
         for state in states:
             if state.seen_at < now - 3600:
                 self._redis.hdel("bs:workers", state.worker_id)
@@ -358,10 +359,9 @@ _NESTED = {"source", "options", "files", "upload", "warnings"}
 
 
 def _to_hash(job: Job) -> dict[str, str]:
-    fields = msgspec.structs.asdict(job)
     return {
         name: _dumps(value) if name in _NESTED else str(value)
-        for name, value in fields.items()
+        for name, value in msgspec.structs.asdict(job).items()
         if value is not None and value != {} and value != []
     }
 
@@ -369,8 +369,8 @@ def _to_hash(job: Job) -> dict[str, str]:
 def _from_hash(record: dict[str, str]) -> Job:
     fields: dict[str, Any] = dict(record)
     for name in _NESTED & fields.keys():
-        fields[name] = msgspec.json.decode(fields[name])
-    return msgspec.convert(fields, Job, strict=False)
+        fields[name] = decode(fields[name], object)
+    return convert(fields, Job, strict=False)
 
 
 def _dumps(value: object) -> str:

@@ -22,6 +22,7 @@ from storage.errors import ModelUnavailable, ObjectMissing, StorageError
 from storage.models import MODELS, ModelInfo
 from storage.object_store import ObjectStore, Part
 from storage.settings import StorageSettings
+from storage.structs import decode
 
 __all__ = ["MODELS", "ModelInfo", "ModelStore"]
 
@@ -174,7 +175,7 @@ class _Corrupted(ModelUnavailable):
 def _from_bucket(objects: ObjectStore, model: ModelInfo, folder: Path) -> dict[str, str]:
     prefix = f"{_BUCKET_PREFIX}{model.folder}/"
     try:
-        manifest = msgspec.json.decode(objects.get(prefix + _MANIFEST), type=Manifest)
+        manifest = decode(objects.get(prefix + _MANIFEST), Manifest)
         for name in manifest.files:
             if not _FILE_NAME.fullmatch(name):
                 raise ModelUnavailable(f"the manifest names {name!r}, which is no file of a model")

@@ -15,6 +15,7 @@ from storage.inbox import tell_failure
 from storage.job import Job, JobStatus, Options, Source, Upload
 from storage.keys import end_key, job_key, warnings_key
 from storage.object_store import ObjectStore
+from storage.structs import convert
 
 
 class JobNote(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +41,7 @@ class EndNote(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def note_job(job: Job, objects: ObjectStore) -> None:
-    _put(job_key(job.job_id), msgspec.convert(job, JobNote, from_attributes=True), objects)
+    _put(job_key(job.job_id), convert(job, JobNote, from_attributes=True), objects)
 
 
 def note_end(job: Job, objects: ObjectStore) -> None:
@@ -51,7 +52,7 @@ def note_end(job: Job, objects: ObjectStore) -> None:
     if job.source.type == "inbox" and job.status is JobStatus.FAILED:
         tell_failure(job, objects)
     try:
-        _put(end_key(job.job_id), msgspec.convert(job, EndNote, from_attributes=True), objects, if_absent=True)
+        _put(end_key(job.job_id), convert(job, EndNote, from_attributes=True), objects, if_absent=True)
     except ObjectExists:
         return
 

@@ -21,6 +21,7 @@ import redis
 
 from storage.redis_client import JOBS_DATABASE, connect, redis_errors
 from storage.settings import StorageSettings
+from storage.structs import decode
 
 #: Attempts kept for a job: more than a day of them has.
 _KEPT = 100
@@ -222,7 +223,7 @@ class Outbox:
             steps.lrange(_attempts_key(job_id), 0, -1)
             steps.zscore("bs:outbox", job_id)
             attempts, next_at = steps.execute()
-        return Deliveries([msgspec.json.decode(text, type=Attempt) for text in attempts], next_at)
+        return Deliveries([decode(text, Attempt) for text in attempts], next_at)
 
 
 def _delivery_key(job_id: str) -> str:

@@ -9,6 +9,7 @@ from storage.chunk_store import Chunk, ChunkStore
 from storage.job_store import JobStore
 from storage.keys import chunk_result_key
 from storage.object_store import ObjectStore
+from storage.structs import decode
 from storage.transcript import Segment
 
 
@@ -61,7 +62,7 @@ class Growing:
         if chunk.number in self._read:
             return True
         stored = self._objects.get(chunk_result_key(self._job_id, chunk.number))
-        result = msgspec.json.decode(stored, type=ChunkResult)
+        result = decode(stored, ChunkResult)
         if result.chunk != chunk:
             return False
         self._read.add(chunk.number)

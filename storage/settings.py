@@ -8,6 +8,8 @@ import msgspec
 from msgspec import Meta
 from msgspec.inspect import BoolType, FloatType, IntType, LiteralType, Metadata, Type, type_info
 
+from storage.structs import convert
+
 T = TypeVar("T", bound=msgspec.Struct)
 
 #: A whole number of something, at least one.
@@ -42,7 +44,7 @@ def read_settings(kind: type[T], environ: Mapping[str, str] = os.environ) -> T:
 
 def _read(field: msgspec.structs.FieldInfo, value: str) -> object:
     try:
-        return msgspec.convert(value, field.type, strict=False)
+        return convert(value, field.type, strict=False)
     except msgspec.ValidationError as error:
         raise SettingsError(f"{field.name.upper()}={_reason(type_info(field.type), value)}") from error
 

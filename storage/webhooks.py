@@ -9,6 +9,7 @@ from storage.errors import ObjectExists, ObjectMissing
 from storage.job import Job
 from storage.keys import webhook_key
 from storage.object_store import ObjectStore
+from storage.structs import decode
 
 #: Begins a signing secret; what follows is base64 (Standard Webhooks, https://www.standardwebhooks.com).
 SECRET_PREFIX = "whsec_"
@@ -34,7 +35,7 @@ def new_secret() -> str:
 def find_endpoint(owner: str, objects: ObjectStore) -> Endpoint | None:
     """None: this owner has never needed one."""
     try:
-        return msgspec.json.decode(objects.get(webhook_key(owner)), type=Endpoint)
+        return decode(objects.get(webhook_key(owner)), Endpoint)
     except ObjectMissing:
         return None
 

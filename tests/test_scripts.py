@@ -73,7 +73,7 @@ def test_what_was_purged_stays_failed_when_redis_is_lost(fresh_settings: Storage
     done = run("recover.py", fresh_settings)
     again = run("recover.py", fresh_settings, "--json")
 
-    assert tried.stdout == "2 to be recovered: 1 failed, 1 pending; 0 skipped\n"
+    assert tried.stdout == "2 to be recovered: 1 failed, 1 pending; 0 skipped\n", tried.stderr
     assert (done.returncode, done.stdout) == (0, "2 recovered: 1 failed, 1 pending; 0 skipped\n"), done.stderr
     assert [(job["job_id"], job["what"]) for job in json.loads(again.stdout)["jobs"]] == [
         (purged, "there"),

@@ -167,7 +167,8 @@ def test_a_header_without_sound_says_that_nothing_can_be_decoded() -> None:
 
 @pytest.mark.parametrize("ending", ["mp3", "ogg", "flac", "wav", "webm"])
 def test_what_is_left_of_a_file_that_is_cut_off_is_decoded(ending: str, spoken: bytes, convert: Convert) -> None:
-    recording = convert(spoken, ending, *CONTAINERS[ending])
+    # Sound alone: a busy ffmpeg may write all of it before the pictures.
+    recording = convert(spoken, ending)
 
     heard = samples_of(recording[: len(recording) * 6 // 10])
 
