@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from storage.errors import ObjectExists
+from storage.errors import ObjectExists, ObjectMissing
 from storage.inbox import tell_failure
 from storage.job import Job, JobStatus, Options, Source, Upload
 from storage.keys import end_key, job_key, warnings_key
@@ -47,7 +47,7 @@ def note_job(job: Job, objects: ObjectStore) -> None:
 def note_end(job: Job, objects: ObjectStore) -> None:
     """Of a job that has failed or was cancelled. The first note stays: no status follows a final one.
 
-    Why a recording of the inbox failed is told beside it, too.
+    Why a recording of the inbox failed is told beside it, too. Of a job that is being deleted nothing stays.
     """
     if job.source.type == "inbox" and job.status is JobStatus.FAILED:
         tell_failure(job, objects)
@@ -55,6 +55,11 @@ def note_end(job: Job, objects: ObjectStore) -> None:
         _put(end_key(job.job_id), convert(job, EndNote, from_attributes=True), objects, if_absent=True)
     except ObjectExists:
         return
+    try:
+        objects.head(job_key(job.job_id))
+    except ObjectMissing:
+        # Whoever deletes the job goes on until nothing is left, so what was noted before its note went is gone, too.
+        objects.delete(end_key(job.job_id))
 
 
 def note_warnings(job_id: str, warnings: Sequence[str], objects: ObjectStore) -> None:
