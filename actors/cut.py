@@ -11,7 +11,7 @@ from functools import partial
 import msgspec
 import numpy as np
 
-from actors.audio import SAMPLE_RATE
+from actors.audio.decode import SAMPLE_RATE
 from actors.voice import FRAME
 
 #: Samples → the probability of speech in each whole frame of FRAME samples; carries its state from call to call.

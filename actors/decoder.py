@@ -15,7 +15,7 @@ from faster_whisper import WhisperModel
 from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import get_suppressed_tokens
 
-from actors.audio import SAMPLE_RATE
+from actors.audio.decode import SAMPLE_RATE
 from actors.guards import UNHEARD_SECONDS, compression_ratio, guessed, repeats, says_twice, silent, worded
 from actors.windows import FEATURES_PER_SECOND, Shape, Window
 from storage.transcript import Details, Word

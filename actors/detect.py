@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from actors import audio
+from actors.audio.decode import SAMPLE_RATE, decode
 from actors.engine import Engine
 from storage.job import Job
 from storage.object_store import ObjectStore
@@ -25,11 +25,11 @@ def detect_language(
     """
     heard: list[np.ndarray] = []
     with objects.open(job.source.key) as recording:
-        for block in audio.decode(recording):
+        for block in decode(recording):
             check()
             heard.append(block)
-            if sum(map(len, heard)) >= HEARD_SECONDS * audio.SAMPLE_RATE:
+            if sum(map(len, heard)) >= HEARD_SECONDS * SAMPLE_RATE:
                 break
-    samples = np.concatenate(heard)[: HEARD_SECONDS * audio.SAMPLE_RATE]
+    samples = np.concatenate(heard)[: HEARD_SECONDS * SAMPLE_RATE]
     language, probability = engine.detect_language(samples, job.options)
-    return language, probability, len(samples) / audio.SAMPLE_RATE
+    return language, probability, len(samples) / SAMPLE_RATE

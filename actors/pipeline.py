@@ -18,7 +18,10 @@ import msgspec
 import numpy as np
 import structlog
 
-from actors import audio, formats
+from actors import formats
+from actors.audio.decode import SAMPLE_RATE, DecodeOptions, decode_channels
+from actors.audio.decode import decode as decode_audio
+from actors.audio.flac import encode_flac
 from actors.beside import put_beside
 from actors.cut import Piece, Reading, not_reached, with_short_start
 from actors.detect import detect_language
@@ -145,7 +148,7 @@ class Pipeline:
         job = claim.job
         warnings: list[str] = []
         known = self._chunks.chunks(job.job_id)
-        reached = {chunk.channel: round(chunk.end * audio.SAMPLE_RATE) for chunk in known}
+        reached = {chunk.channel: round(chunk.end * SAMPLE_RATE) for chunk in known}
         number = len(known)
         with self._objects.open(job.source.key, known_etag(job.source)) as recording:
             reading = self._reading(job, recording, lease, warnings)
@@ -180,7 +183,8 @@ class Pipeline:
     def _reading(self, job: Job, recording: RangeReader, lease: Lease, warnings: list[str]) -> Reading:
         def blocks() -> Iterator[np.ndarray]:
             separate = job.options.channels == "separate"
-            for block in audio.decode_channels(recording, self._settings.max_duration, warnings, separate=separate):
+            options = DecodeOptions(max_seconds=self._settings.max_duration, separate=separate)
+            for block in decode_channels(recording, options, warnings):
                 lease.check()
                 yield block
 
@@ -190,8 +194,8 @@ class Pipeline:
     def _announce(self, claim: Claim, number: int, piece: Piece, **facts: str) -> None:
         """Store a chunk, then say that it is there."""
         job = claim.job
-        self._objects.put(chunk_key(job.job_id, number), audio.encode_flac(piece.samples), "audio/flac")
-        start, end = piece.begin / audio.SAMPLE_RATE, piece.end / audio.SAMPLE_RATE
+        self._objects.put(chunk_key(job.job_id, number), encode_flac(piece.samples), "audio/flac")
+        start, end = piece.begin / SAMPLE_RATE, piece.end / SAMPLE_RATE
         chunk = Chunk(number, start, end, piece.share, piece.channel)
         for ready in self._chunks.announce(job.job_id, claim.token, chunk, self._parallel(), **facts):
             self._send_chunk(job, ready)
@@ -221,7 +225,7 @@ class Pipeline:
                     # The language is heard together with the first words, and is the other channels' too.
                     options = msgspec.structs.replace(options, language=result.language)
                     probability = result.language_probability
-                found.append(_said(result, piece.begin / audio.SAMPLE_RATE, piece.channel, lease, tell))
+                found.append(_said(result, piece.begin / SAMPLE_RATE, piece.channel, lease, tell))
             if telling is not None:
                 telling.finish()
                 found = [telling.segments]
@@ -246,7 +250,7 @@ class Pipeline:
     def _result(self, job: Job, chunk: Chunk, lease: Lease) -> ChunkResult:
         """Transcribe a chunk and store what is said in it."""
         with self._objects.open(chunk_key(job.job_id, chunk.number)) as recording:
-            samples = np.concatenate(list(audio.decode(recording)))
+            samples = np.concatenate(list(decode_audio(recording)))
         options = self._chunk_options(job)
         segments = _said(self._engine.transcribe(samples, options), chunk.start, chunk.channel, lease)
         result = ChunkResult(chunk, options, segments)

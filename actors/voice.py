@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from faster_whisper.vad import get_vad_model
 
-from actors.audio import SAMPLE_RATE
+from actors.audio.decode import SAMPLE_RATE
 
 #: Samples in a frame of the model: 32 ms.
 FRAME = 512

@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 import msgspec
 
-from actors.audio import SAMPLE_RATE
+from actors.audio.decode import SAMPLE_RATE
 from actors.batches import Batcher, Queue
 from actors.decoder import CAREFUL_BEAM, CAREFUL_FEATURES, Decoded, Decoder, Piece, Request
 from actors.result import Result

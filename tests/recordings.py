@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from actors.audio import SAMPLE_RATE, decode
+from actors.audio.decode import SAMPLE_RATE, decode
 from tests.conftest import Sample
 
 

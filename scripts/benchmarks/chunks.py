@@ -8,7 +8,8 @@ from typing import Any, Self
 
 import msgspec
 
-from actors.audio import decode_channels, encode_flac
+from actors.audio.decode import decode_channels
+from actors.audio.flac import encode_flac
 from actors.cut import Reading, with_short_start
 from actors.settings import ActorSettings
 from actors.voice import VoiceActivity

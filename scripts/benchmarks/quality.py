@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from actors.audio import SAMPLE_RATE
+from actors.audio.decode import SAMPLE_RATE
 from scripts.benchmarks import recordings
 from scripts.benchmarks.benchmark import Bench
 from scripts.benchmarks.client import Client, Content, submit, wait_final

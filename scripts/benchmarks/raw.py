@@ -20,7 +20,7 @@ import numpy as np
 import psutil
 from faster_whisper import BatchedInferencePipeline, WhisperModel
 
-from actors.audio import decode
+from actors.audio.decode import decode
 from actors.engine import VAD, Engine, arguments
 from actors.settings import ActorSettings
 from deploy.environment import ROOT

@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 import pytest_audioeval
 
-from actors.audio import SAMPLE_RATE, decode
+from actors.audio.decode import SAMPLE_RATE, decode
 
 Half = Literal["tune", "report"]
 

@@ -14,7 +14,7 @@ import imageio_ffmpeg
 import msgspec
 import numpy as np
 
-from actors.audio import SAMPLE_RATE
+from actors.audio.decode import SAMPLE_RATE
 from deploy.environment import ROOT
 from scripts.benchmarks import recordings
 from scripts.benchmarks.benchmark import Bench, BenchmarkFailed

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from actors.audio import SAMPLE_RATE, decode
+from actors.audio.decode import SAMPLE_RATE, decode
 from deploy.environment import ROOT
 from scripts.benchmarks.recordings import wheel_clips
 from tests.recordings import wav

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actors.audio import BLOCK_SECONDS, SAMPLE_RATE, decode, decode_channels, encode_flac
+from actors.audio.decode import BLOCK_SECONDS, SAMPLE_RATE, DecodeOptions, decode, decode_channels
+from actors.audio.flac import encode_flac
 from actors.errors import AudioTooLong, AudioUnreadable
 from storage.errors import StoreUnavailable
 from tests.actors.conftest import PICTURE, Convert
@@ -282,7 +283,7 @@ def test_separate_channels_come_apart_and_mixed_ones_together() -> None:
     left, right = np.full(16000, 0.25, np.float32), np.full(16000, -0.125, np.float32)
     recording = wav(np.stack([left, right]))
 
-    apart = np.concatenate(list(decode_channels(io.BytesIO(recording), separate=True)), axis=1)
+    apart = np.concatenate(list(decode_channels(io.BytesIO(recording), DecodeOptions(separate=True))), axis=1)
     mixed = np.concatenate(list(decode_channels(io.BytesIO(recording))), axis=1)
 
     assert apart.shape == (2, 16000)

@@ -5,7 +5,7 @@ import secrets
 import numpy as np
 import pytest
 
-from actors.audio import SAMPLE_RATE, decode
+from actors.audio.decode import SAMPLE_RATE, decode
 from storage.object_store import ObjectStore
 from storage.range_reader import LAST_WINDOW, NEAR
 from tests.actors.conftest import Convert

@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 
-from actors.audio import SAMPLE_RATE, decode, decode_channels
+from actors.audio.decode import SAMPLE_RATE, DecodeOptions, decode, decode_channels
 from actors.errors import AudioTooLong
 from storage.range_reader import RangeReader
 from tests.actors.conftest import PICTURE, Convert
@@ -28,7 +28,7 @@ KEPT_TIMES: dict[str, tuple[str, ...]] = {
 def heard(recording: bytes, max_seconds: float | None = None) -> tuple[np.ndarray, list[str]]:
     """Samples and warnings."""
     warnings: list[str] = []
-    blocks = list(decode_channels(io.BytesIO(recording), max_seconds, warnings))
+    blocks = list(decode_channels(io.BytesIO(recording), DecodeOptions(max_seconds=max_seconds), warnings))
     return np.concatenate(blocks, axis=1)[0], warnings
 
 
@@ -82,7 +82,7 @@ def test_a_gap_is_silent_in_every_channel(convert: Convert) -> None:
     stereo = wav(np.stack([tone(3.0), tone(3.0)]))
     recording = convert(stereo, "mkv", "-c:a", "pcm_s16le", *shifted(40.0, since=1.0))
 
-    blocks = np.concatenate(list(decode_channels(io.BytesIO(recording), separate=True)), axis=1)
+    blocks = np.concatenate(list(decode_channels(io.BytesIO(recording), DecodeOptions(separate=True))), axis=1)
 
     assert blocks.shape == (2, 43 * SAMPLE_RATE)
     assert [len(sounding(channel)) for channel in blocks] == [2, 2]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.audio import SAMPLE_RATE
+from actors.audio.decode import SAMPLE_RATE
 from actors.cut import Cutter, Piece, Reading, not_reached, with_short_start
 from actors.voice import FRAME
 

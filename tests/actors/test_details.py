@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from actors.audio import SAMPLE_RATE, decode
+from actors.audio.decode import SAMPLE_RATE, decode
 from actors.engine import Engine
 from actors.guards import compression_ratio
 from actors.settings import ActorSettings

@@ -13,7 +13,7 @@ import pytest
 from whisper_normalizer.basic import BasicTextNormalizer
 from whisper_normalizer.english import EnglishTextNormalizer
 
-from actors.audio import SAMPLE_RATE, decode
+from actors.audio.decode import SAMPLE_RATE, decode
 from actors.engine import Engine
 from actors.errors import DeviceUnavailable, InvalidOptions
 from actors.settings import ActorSettings

@@ -13,7 +13,7 @@ import srt
 import webvtt
 from whisper_normalizer.english import EnglishTextNormalizer
 
-from actors.audio import encode_flac
+from actors.audio.flac import encode_flac
 from deploy.embedded.running import Running
 from storage.errors import ObjectMissing
 from storage.job import new_job_id

@@ -12,7 +12,7 @@ import pytest
 from whisper_normalizer.basic import BasicTextNormalizer
 from whisper_normalizer.english import EnglishTextNormalizer
 
-from actors.audio import SAMPLE_RATE, decode
+from actors.audio.decode import SAMPLE_RATE, decode
 from actors.decoder import Decoder, Request
 from actors.engine import Engine
 from actors.guards import repeats, says_twice, silent, worded

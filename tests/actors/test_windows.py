@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from faster_whisper.vad import get_vad_model
 
-from actors.audio import SAMPLE_RATE
+from actors.audio.decode import SAMPLE_RATE
 from actors.voice import FRAME, VoiceActivity, find_speech, listen, noisy
 from actors.windows import Shape, Window, plan
 from tests.conftest import Sample

@@ -13,7 +13,7 @@ import srt
 import webvtt
 from whisper_normalizer.english import EnglishTextNormalizer
 
-from actors.audio import SAMPLE_RATE
+from actors.audio.decode import SAMPLE_RATE
 from storage.keys import source_key
 from storage.object_store import ObjectStore
 from tests.conftest import Sample

@@ -15,7 +15,7 @@ import srt
 import webvtt
 from whisper_normalizer.english import EnglishTextNormalizer
 
-from actors.audio import SAMPLE_RATE
+from actors.audio.decode import SAMPLE_RATE
 from storage.object_store import ObjectStore
 from tests.conftest import Sample
 from tests.recordings import joined, wav

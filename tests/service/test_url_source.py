@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from actors.audio import SAMPLE_RATE
+from actors.audio.decode import SAMPLE_RATE
 from deploy.embedded.running import Running
 from storage.job_store import JobStore
 from storage.keys import source_key

@@ -5,12 +5,12 @@ make FFmpeg open anything else (a playlist would read files of this machine or c
 damaged file still holds is used.
 """
 
-import io
 import math
 from collections.abc import Iterator
 from typing import Protocol
 
 import av
+import msgspec
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.layout import AudioLayout
@@ -73,29 +73,26 @@ class Source(Protocol):
     def seekable(self) -> bool: ...
 
 
-def encode_flac(samples: np.ndarray) -> bytes:
-    """A FLAC file of 16 kHz mono. Samples that `decode` gave come back from it as they are, bit for bit."""
-    file = io.BytesIO()
-    with av.open(file, "w", format="flac") as container:
-        stream = container.add_stream("flac", rate=SAMPLE_RATE, layout="mono", format="s16")
-        whole = np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)
-        for at in range(0, len(whole), SAMPLE_RATE):
-            frame = AudioFrame.from_ndarray(whole[None, at : at + SAMPLE_RATE], format="s16", layout="mono")
-            frame.sample_rate = SAMPLE_RATE
-            frame.pts = at
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return file.getvalue()
-
-
 def decode(source: Source, max_seconds: float | None = None) -> Iterator[np.ndarray]:
     """Decode to mono: blocks of float32 samples in [-1, 1] at 16 kHz, shape (samples,). See `decode_channels`."""
-    for block in decode_channels(source, max_seconds):
+    for block in decode_channels(source, DecodeOptions(max_seconds=max_seconds)):
         yield block[0]
 
 
+class DecodeOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wanted of a recording, and how much of it is allowed."""
+
+    #: Seconds that it may last; None: any number.
+    max_seconds: float | None = None
+    #: Each channel on its own; else they are mixed into one.
+    separate: bool = False
+
+
+DEFAULT = DecodeOptions()
+
+
 def decode_channels(
-    source: Source, max_seconds: float | None = None, warnings: list[str] | None = None, *, separate: bool = False
+    source: Source, options: DecodeOptions = DEFAULT, warnings: list[str] | None = None
 ) -> Iterator[np.ndarray]:
     """Decode the audio stream that the file marks as its main one to 16 kHz, a block at a time.
 
@@ -107,17 +104,18 @@ def decode_channels(
 
     Raises:
         AudioUnreadable: not audio or video, no audio stream, or not one sample of it can be decoded.
-        AudioTooLong: it lasts longer than `max_seconds`. Raised as soon as that much is decoded, or at once where the
-            header says so and sound is found all the way there. A header alone is not believed: a recorder that was
-            switched off leaves one that claims hours, and where there is none FFmpeg guesses from the first frames.
+        AudioTooLong: it lasts longer than `options.max_seconds`. Raised as soon as that much is decoded, or at once where
+            the header says so and sound is found all the way there. A header alone is not believed: a recorder that
+            was switched off leaves one that claims hours, and where there is none FFmpeg guesses from the first frames.
         whatever `source` raises while it is read, unchanged.
     """
     guard = _Guard(source)
     try:
-        with _open_unless_long(guard, max_seconds) as container:
+        with _open_unless_long(guard, options.max_seconds) as container:
             stream = _audio_stream(container)
             damage = _Damage()
-            yield from _blocks(_samples(container, stream, guard, damage, separate=separate), max_seconds)
+            samples = _samples(container, stream, guard, damage, separate=options.separate)
+            yield from _blocks(samples, options.max_seconds)
             if warnings is not None:
                 warnings += damage.sentences(container, stream)
     except FFmpegError as error:

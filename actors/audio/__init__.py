@@ -1,0 +1,1 @@
+"""From an object in the store to samples: any recording, decoded a block at a time, whatever its length."""
