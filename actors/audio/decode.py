@@ -104,9 +104,10 @@ def decode_channels(
 
     Raises:
         AudioUnreadable: not audio or video, no audio stream, or not one sample of it can be decoded.
-        AudioTooLong: it lasts longer than `options.max_seconds`. Raised as soon as that much is decoded, or at once where
-            the header says so and sound is found all the way there. A header alone is not believed: a recorder that
-            was switched off leaves one that claims hours, and where there is none FFmpeg guesses from the first frames.
+        AudioTooLong: it lasts longer than `options.max_seconds`. Raised as soon as that much is decoded, or at once
+            where the header says so and sound is found all the way there. A header alone is not believed: a recorder
+            that was switched off leaves one that claims hours, and where there is none FFmpeg guesses from the first
+            frames.
         whatever `source` raises while it is read, unchanged.
     """
     guard = _Guard(source)
