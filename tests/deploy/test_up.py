@@ -124,7 +124,7 @@ def test_a_stack_refuses_a_folder_and_a_port_in_use(up: Up, tmp_path: Path, sett
     same_folder = Up(up.folder, **settings, **free_ports(), output="same.txt")
     other_folder = Up(tmp_path / "other", **settings, **free_ports() | {"API_PORT": up.settings["API_PORT"]})
 
-    codes = same_folder.process.wait(30), other_folder.process.wait(30)
+    codes = same_folder.process.wait(240), other_folder.process.wait(240)
 
     assert codes == (1, 1)
     assert f"a stack runs in {up.folder} already" in same_folder.output
@@ -163,7 +163,7 @@ def test_check_stops_by_itself_and_the_next_start_has_its_job(tmp_path: Path, se
     ports = free_ports()
     check = Up(tmp_path / "data", "--check", **settings, **ports)
 
-    assert check.process.wait(240) == 0, check.output
+    assert check.process.wait(600) == 0, check.output
     assert check.left() == []
     said = (ROOT / "deploy/sample/sample.txt").read_text()
     assert wer(words(said), words(" ".join(re.findall(r"^ +\d+\.\d\d  (.+)$", check.output, re.MULTILINE)))) < 0.2
@@ -184,7 +184,7 @@ def test_check_stops_by_itself_and_the_next_start_has_its_job(tmp_path: Path, se
 def test_a_killed_supervisor_takes_its_programs_with_it(doomed: Up) -> None:
     doomed.supervisor().kill()
 
-    assert doomed.process.wait(30) == 1
+    assert doomed.process.wait(120) == 1
     wait_for(lambda: doomed.left() == [])
     assert "supervisord ended" in doomed.output
 
@@ -212,7 +212,7 @@ def test_a_setting_that_makes_no_sense_ends_it_before_anything_starts(
 ) -> None:
     stack = Up(tmp_path / "data", **free_ports() | wrong)
 
-    code = stack.process.wait(30)
+    code = stack.process.wait(120)
 
     assert code == 1
     assert stack.output.startswith(f"✗ {reason}")
@@ -246,7 +246,9 @@ def test_what_ended_in_an_earlier_run_does_not_count(tmp_path: Path) -> None:
 
 
 def free_ports() -> dict[str, str]:
-    numbers = {"API_PORT": free_port(), "S3_PORT": free_port(STORE_PORTS), "REDIS_PORT": free_port()}
+    # In a row, so that none of them is another's.
+    first = free_port(STORE_PORTS + 2)
+    numbers = {"S3_PORT": first, "API_PORT": first + STORE_PORTS, "REDIS_PORT": first + STORE_PORTS + 1}
     return {name: str(port) for name, port in numbers.items()}
 
 
@@ -256,7 +258,7 @@ def words(text: str) -> str:
 
 def run_script(name: str, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "scripts" / name), *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
 
 
 def command_line(process: psutil.Process) -> list[str]:

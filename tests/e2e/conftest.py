@@ -1,4 +1,4 @@
-"""The stack that the README's first command starts, on the ports that the README names."""
+"""The stack that the README's first command starts, on ports that are free."""
 
 import shutil
 from collections.abc import Iterator
@@ -6,24 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from deploy.embedded.parts import free_port
 from tests.conftest import ROOT
 from tests.deploy.test_up import Up
+from tests.e2e.readme import ports
 
 
 @pytest.fixture(scope="session")
-def page_port() -> int:
-    return free_port()
-
-
-@pytest.fixture(scope="session")
-def up(tmp_path_factory: pytest.TempPathFactory, weights_dir: Path, page_port: int) -> Iterator[Up]:
-    """The stack on its default ports. Webhooks and urls may lead to this machine, as the README says where they do."""
+def up(tmp_path_factory: pytest.TempPathFactory, weights_dir: Path) -> Iterator[Up]:
+    """The stack. Webhooks and urls may lead to this machine, as the README says where they do."""
     folder = tmp_path_factory.mktemp("readme") / "data"
     running = Up(
         folder,
-        API_PORT="8000",
-        CORS_ORIGINS=f"http://127.0.0.1:{page_port}",
+        API_PORT=str(ports()["8000"]),
+        S3_PORT=str(ports()["8333"]),
+        REDIS_PORT=str(ports()["REDIS_PORT"]),
+        CORS_ORIGINS=f"http://127.0.0.1:{ports()['9000']}",
         MODEL_DIR=str(weights_dir),
         JANITOR_SECONDS="5",
         ALLOWED_NETWORKS="127.0.0.0/8",

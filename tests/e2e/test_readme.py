@@ -1,8 +1,7 @@
-"""The README's own commands, run as they stand against the stack that its first command starts."""
+"""The README's own commands, run against the stack that its first command starts; only their ports are others."""
 
 import http.server
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -12,47 +11,20 @@ from functools import partial
 from pathlib import Path
 
 import boto3
-import jiwer
 import redis
 import srt
 from playwright.sync_api import sync_playwright
-from whisper_normalizer.english import EnglishTextNormalizer
 
 from deploy.environment import read_file
 from tests.conftest import ROOT, unavailable
 from tests.deploy.test_up import Up
-
-README = (ROOT / "README.md").read_text()
-SAID = (ROOT / "deploy/sample/sample.txt").read_text()
-normalize = EnglishTextNormalizer()
+from tests.e2e.readme import NAMED_PORTS, README, blocks, commands, is_what_was_said, ports, shell
 
 
-def blocks(language: str) -> list[str]:
-    """The README's code blocks of one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+def test_every_port_in_the_readmes_code_gives_way_to_a_free_one() -> None:
+    code = "".join(re.findall(r"^```\w+\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL))
 
-
-def commands(block: str) -> list[str]:
-    """The commands of a shell block; one goes on while its lines end with a backslash."""
-    return re.sub(r"\\\n\s*", "", block).strip().splitlines()
-
-
-def shell(command: str, folder: Path, **environment: str) -> str:
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", command],
-        cwd=folder,
-        env={**os.environ, **environment},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-    return done.stdout
-
-
-def is_what_was_said(text: str) -> bool:
-    return float(jiwer.wer(normalize(SAID), normalize(text))) < 0.15
+    assert set(re.findall(r"\b\d{4,5}\b", code)) <= set(NAMED_PORTS)
 
 
 def test_the_curl_commands_print_a_transcript_and_subtitles(up: Up, folder: Path) -> None:
@@ -101,11 +73,12 @@ def test_a_recording_in_the_bucket_is_transcribed_by_its_key(up: Up, folder: Pat
     assert job["options"]["language"] == "en"
 
 
-def test_the_page_uploads_straight_to_the_bucket_from_a_real_browser(up: Up, folder: Path, page_port: int) -> None:
+def test_the_page_uploads_straight_to_the_bucket_from_a_real_browser(up: Up, folder: Path) -> None:
     browser_path = shutil.which("chromium")
     if browser_path is None:
         unavailable("chromium is not installed")
     (page_source,) = blocks("html")
+    page_port = ports()["9000"]
     (folder / "index.html").write_text(page_source)
     handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", page_port), handler) as server, sync_playwright() as playwright:
@@ -115,7 +88,7 @@ def test_the_page_uploads_straight_to_the_bucket_from_a_real_browser(up: Up, fol
         page.goto(f"http://127.0.0.1:{page_port}/")
 
         page.set_input_files("#file", str(folder / "talk.mp3"))
-        page.wait_for_function("document.querySelector('#text').textContent", timeout=60_000)
+        page.wait_for_function("document.querySelector('#text').textContent", timeout=240_000)
         shown = page.inner_text("#text")
         progress = page.evaluate("document.querySelector('#bar').value")
 
@@ -141,7 +114,7 @@ def test_the_model_commands_bring_weights_to_a_folder_and_to_the_bucket(up: Up, 
 
 def test_the_recover_commands_bring_back_what_redis_lost(up: Up, folder: Path) -> None:
     transcribe, _ = commands(next(block for block in blocks("bash") if "/transcribe" in block))
-    status = "curl -s 'http://localhost:8000/api/v1/jobs?status=completed'"
+    status = f"curl -s '{up.api}/api/v1/jobs?status=completed'"
     shell(transcribe, folder)
     before = json.loads(shell(status, folder))
     redis.Redis.from_url(read_file(up.folder / "stack.env")["REDIS_URL"]).flushall()

@@ -14,7 +14,7 @@ from deploy.embedded.running import http_answers
 from tests.actors.subtitles import read_srt, read_vtt
 from tests.conftest import ROOT, unavailable
 from tests.deploy.test_up import Up
-from tests.e2e.test_readme import blocks, commands, is_what_was_said, shell
+from tests.e2e.readme import blocks, commands, is_what_was_said, ports, shell
 from tests.storage.test_job_store import wait_until
 
 
@@ -37,12 +37,13 @@ def test_the_webhook_commands_bring_the_job_to_the_receiver(up: Up, folder: Path
 
 def test_a_recording_at_a_url_is_fetched_and_transcribed(up: Up, folder: Path) -> None:
     (command,) = commands(next(block for block in blocks("bash") if '"type": "url"' in block))
-    server = [sys.executable, "-m", "http.server", "9008", "--bind", "127.0.0.1"]
+    port = ports()["9008"]
+    server = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"]
     with subprocess.Popen(server, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as origin:
-        wait_until(lambda: http_answers(9008))
+        wait_until(lambda: http_answers(port))
 
         status = f"{up.api}/api/v1/status/{json.loads(shell(command, folder))['job_id']}"
-        wait_until(lambda: httpx.get(status).json()["status"] not in ("pending", "processing"), 60)
+        wait_until(lambda: httpx.get(status).json()["status"] not in ("pending", "processing"))
 
         origin.terminate()
     job = httpx.get(status).json()
@@ -69,7 +70,7 @@ def test_the_webhook_of_a_key_is_set_and_taken_back(up: Up, folder: Path) -> Non
 
     answers = [json.loads(shell(command, folder)) for command in commands(block)]
 
-    assert [answer["url"] for answer in answers] == ["http://127.0.0.1:9007/", None]
+    assert [answer["url"] for answer in answers] == [f"http://127.0.0.1:{ports()['9007']}/", None]
     assert answers[0]["secret"] == answers[1]["secret"]
 
 
@@ -87,7 +88,7 @@ def test_a_recording_put_into_the_inbox_has_its_subtitles_beside_it(up: Up, fold
         fetched.append(done.stdout)
         return done.returncode == 0
 
-    wait_until(is_there, 60)
+    wait_until(is_there)
 
     assert is_what_was_said(" ".join(cue.content for cue in srt.parse(fetched[-1])))
 
@@ -100,7 +101,7 @@ def test_the_command_line_brings_texts_and_subtitles(up: Up, folder: Path) -> No
 
     # The environment of the tests in place of `.venv`, which a first scripts/up makes.
     told = [
-        shell(command, folder, PYTHON=sys.executable, XDG_STATE_HOME=str(folder / "state"))
+        shell(command, folder, PYTHON=sys.executable, XDG_STATE_HOME=str(folder / "state"), BUCKETSCRIBE_URL=up.api)
         for command in commands(block)
     ]
 
@@ -146,10 +147,10 @@ def test_a_page_shows_the_text_while_it_comes(up: Up, folder: Path) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
         page = browser.new_page()
-        page.goto("http://localhost:8000/health/live")
+        page.goto(f"http://localhost:{ports()['8000']}/health/live")
 
         page.evaluate(run, job_id)
-        page.wait_for_function("window.events.readyState === EventSource.CLOSED", timeout=30_000)
+        page.wait_for_function("window.events.readyState === EventSource.CLOSED", timeout=240_000)
         shown = page.inner_text("#text")
 
         browser.close()
