@@ -25,21 +25,19 @@ from tests.stack import Parts
 ROOT = Path(__file__).resolve().parent.parent
 
 
-class ByFile(LoadFileScheduling):  # type: ignore[misc]
-    """Each process of a run takes whole files, whose fixtures are dear; the README's share a stack and its ports."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        return "readme" if "readme" in file else file
-
-
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
-    return ByFile(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
+    """Each process of a run takes whole files, whose fixtures are dear, in the order of the collection."""
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`scripts/test unit|integration|e2e`: by folder, else by whether the test uses the real parts."""
+    """`scripts/test unit|integration|e2e`: by folder, else by whether the test uses the real parts.
+
+    Files that start whole stacks go first and those that need no parts last, so that no process is left with a long
+    one when the others have ended.
+    """
     for item in items:
         if {"e2e", "deploy"} & set(item.path.parts):
             item.add_marker(pytest.mark.e2e)
@@ -47,6 +45,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.integration)
         else:
             item.add_marker(pytest.mark.unit)
+    ranks: dict[Path, int] = {}
+    for item in items:
+        ranks[item.path] = min(_rank(item), ranks.get(item.path, 3))
+    items.sort(key=lambda item: ranks[item.path])
+
+
+def _rank(item: pytest.Item) -> int:
+    """By what a test starts: 0 a whole stack, 1 what needs weights, 2 a store or a Redis, 3 nothing."""
+    if item.get_closest_marker("e2e"):
+        return 0
+    fixtures = set(getattr(item, "fixturenames", ()))
+    return 1 if "weights_dir" in fixtures else 2 if "parts" in fixtures else 3
 
 
 class Sample(msgspec.Struct, frozen=True):
