@@ -76,7 +76,7 @@ def clip(speech: dict[str, list[Sample]]) -> Sample:
 @pytest.fixture(scope="module")
 def long_recording(speech: dict[str, list[Sample]]) -> bytes:
     """Long enough to be in the middle of it when something is killed."""
-    return wav(joined(speech["en"], seconds=200, gap_seconds=APART_SECONDS))
+    return wav(joined(speech["en"], seconds=130, gap_seconds=APART_SECONDS))
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ from tests.service.apis import Api
 from tests.service.commands import in_terminal, run, start
 from tests.service.conftest import StartApi
 from tests.service.gate import Gate, gate_to
+from tests.service.openai_client import says_fox
 
 MIB = 2**20
 ESCAPE = "\x1b"
@@ -54,7 +55,7 @@ def gated_api(start_api: StartApi, quiet_settings: StorageSettings, gate: Gate) 
     gate.allow(None)
 
 
-def wait_until(true: Callable[[], object], seconds: float = 60) -> None:
+def wait_until(true: Callable[[], object], seconds: float = 120) -> None:
     ends = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < ends
@@ -75,7 +76,8 @@ def test_subtitles_come_into_a_file_and_progress_as_plain_lines(api: Api, folder
     done = run(api.url, folder, "transcribe", "talk.wav", "--model", "tiny.en", "-o", "talk.srt")
 
     assert (done.returncode, done.stdout) == (0, "")
-    assert "fox" in " ".join(cue.content for cue in srt.parse((folder / "talk.srt").read_text(), ignore_errors=False))
+    cues = srt.parse((folder / "talk.srt").read_text(), ignore_errors=False)
+    assert says_fox(" ".join(cue.content for cue in cues))
     assert "talk.wav: 100 % sent\n" in done.stderr
     assert done.stderr.endswith("talk.wav → talk.srt\n")
     assert ESCAPE not in done.stderr
@@ -87,7 +89,7 @@ def test_results_go_to_standard_output_and_nothing_else_does(api: Api, folder: P
 
     transcript = json.loads(done.stdout)
     assert (done.returncode, done.stderr) == (0, "")
-    assert any(word["word"].strip().lower().startswith("fox") for word in transcript["segments"][0]["words"])
+    assert says_fox(" ".join(word["word"] for segment in transcript["segments"] for word in segment["words"]))
 
 
 def test_standard_input_is_streamed(api: Api, folder: Path) -> None:
@@ -96,7 +98,7 @@ def test_standard_input_is_streamed(api: Api, folder: Path) -> None:
     done = run(api.url, folder, "transcribe", "-", "--filename", "mic.wav", stdin=content)
 
     assert done.returncode == 0, done.stderr
-    assert "fox" in done.stdout
+    assert says_fox(done.stdout)
     assert newest(api, "completed")["filename"] == "mic.wav"
 
 
@@ -127,7 +129,7 @@ def test_folders_keep_their_shape_and_a_bad_recording_is_told_while_the_others_c
     assert (done.returncode, done.stdout) == (1, "")
     written = {str(path.relative_to(folder / "out")) for path in (folder / "out").rglob("*") if path.is_file()}
     assert written == {"Grüße 🎧.txt", "deep/er/talk.txt", "talk.wav.txt"}
-    assert "fox" in (folder / "out/Grüße 🎧.txt").read_text()
+    assert says_fox((folder / "out/Grüße 🎧.txt").read_text())
     assert re.search(r"^talk\.mp3: .*\(audio_unreadable\)$", done.stderr, re.MULTILINE)
     assert again.returncode == 1
     assert "→" not in again.stderr
@@ -148,7 +150,7 @@ def test_a_terminal_shows_bars_and_the_text_as_it_comes(api: Api, folder: Path) 
     terminal = in_terminal(api.url, folder, "transcribe", "talk.wav", "-o", "talk.vtt")
 
     terminal.expect("transcribing talk.wav")
-    terminal.expect("0:00.*fox")
+    terminal.expect("0:00.*(quick|brown|fox|lazy|dog)")
     terminal.expect("talk.wav → talk.vtt")
     terminal.expect(pexpect.EOF)
     terminal.close()
@@ -234,7 +236,7 @@ def test_an_interrupted_stream_leaves_no_job(quiet_api: Api, tmp_path: Path) -> 
         process.stdin.flush()
 
         process.send_signal(signal.SIGINT)
-        code = process.wait(30)
+        code = process.wait(120)
 
     assert code == 130
     assert newest(quiet_api, "pending").get("filename") != "stream.wav"
@@ -309,7 +311,7 @@ def test_an_interrupt_without_a_terminal_cancels_the_job(quiet_api: Api, folder:
     assert process.stderr.readline() == "piped.wav: 100 % sent\n"
 
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=120)
 
     assert process.returncode == 130
     assert said == f"piped.wav: job {job_id} cancelled\n"
@@ -360,7 +362,7 @@ def test_a_transcript_is_downloaded_in_any_format_later(api: Api, folder: Path) 
 
     assert (waited.returncode, shown.returncode, saved.returncode) == (0, 0, 0)
     assert "status: completed, 100 %" in waited.stdout
-    assert "fox" in shown.stdout
+    assert says_fox(shown.stdout)
     assert (folder / "talk.vtt").read_text().startswith("WEBVTT")
 
 

@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import jiwer
 import msgspec
 import pytest
 from httpx_sse import ServerSentEvent
@@ -14,16 +15,18 @@ from tests.conftest import Sample
 from tests.processes import new_worker
 from tests.recordings import joined, wav
 from tests.service.conftest import StartApi
+from tests.service.openai_client import words_of
 from tests.service.test_events import _listener, heard, listening, segments, submit, transcript
 from tests.stack import Parts
 from tests.storage.test_job_store import stored
 
 #: Soon missed when they are killed, and one word at a time, so that there is a time to kill them in.
 SHORT = {"ENGINE": "sequential", "LEASE_SECONDS": "3", "JANITOR_SECONDS": "1", "HEARTBEAT_SECONDS": "3"}
+WHOLE = {"CHUNK_TARGET_SECONDS": "600", "CHUNK_MAX_SECONDS": "900"}
 CHUNKS = {"CHUNK_TARGET_SECONDS": "5", "CHUNK_MAX_SECONDS": "10", "WORKER_THREADS": "1"}
 
 
-@pytest.mark.parametrize(("seconds", "more"), [(35, {}), (60, CHUNKS)], ids=["whole", "in chunks"])
+@pytest.mark.parametrize(("seconds", "more"), [(150, WHOLE), (60, CHUNKS)], ids=["whole", "in chunks"])
 def test_a_worker_that_is_killed_leaves_no_segment_out_and_none_twice(
     parts: Parts,
     store_settings: StorageSettings,
@@ -41,23 +44,29 @@ def test_a_worker_that_is_killed_leaves_no_segment_out_and_none_twice(
     api = start_api(settings)
     first, second = (new_worker(tmp_path / name, settings, **SHORT, **more) for name in ("first", "second"))
     first.start()
-    job_id = submit(api, wav(joined(speech["en"], seconds=seconds, gap_seconds=4.0)))
+    recording = wav(joined(speech["en"], seconds=seconds, gap_seconds=4.0))
+    job_id = submit(api, recording)
 
     found: list[ServerSentEvent] = []
     with listening(api, job_id) as events:
         while not segments(found):
             found.append(next(events))
         first.kill()
+        before = len(segments(found))
         left = api.client.get(f"/api/v1/status/{job_id}").json()["status"]
         second.start()
         found += list(events)
+    undisturbed = submit(api, recording)
+    heard(api, undisturbed)
     second.stop()
 
     assert left == "processing", "the second worker was not needed"
     assert [event.event for event in found[-1:]] == ["completed"]
     assert segments(found) == transcript(api, job_id)["segments"]
-    assert len(segments(found)) > 3
+    assert len(segments(found)) > before, "nothing was left to be said"
     assert segments(heard(api, job_id)) == segments(found)
+    texts = [words_of(transcript(api, one)["text"]) for one in (undisturbed, job_id)]
+    assert jiwer.wer(*texts) < 0.2
 
 
 def test_who_does_not_read_what_is_told_does_not_hold_up_a_server_that_is_to_stop(
@@ -81,4 +90,4 @@ def test_who_does_not_read_what_is_told_does_not_hold_up_a_server_that_is_to_sto
         lasted = time.monotonic() - began
 
     jobs.cancel(job.job_id)
-    assert lasted < 12, "a request under way has half a minute"
+    assert lasted < 25, "a request under way has half a minute"

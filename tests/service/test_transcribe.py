@@ -37,7 +37,7 @@ def talk(speech: dict[str, list[Sample]]) -> Sample:
 @pytest.fixture(scope="module")
 def long_talk(speech: dict[str, list[Sample]]) -> bytes:
     """Some minutes: many seconds of work."""
-    return wav(joined(speech["en"], 180))
+    return wav(joined(speech["en"], 600))
 
 
 def post(
@@ -51,7 +51,7 @@ def wait_for(
     api: Api,
     job_id: str,
     wanted: Callable[[dict[str, Any]], bool],
-    seconds: float = 120,
+    seconds: float = 240,
     include: str = "result,files",
 ) -> dict[str, Any]:
     ends = time.monotonic() + seconds
@@ -258,7 +258,7 @@ def test_the_job_of_a_client_that_goes_away_is_cancelled(api: Api, long_talk: by
         opened.sendall(head(PATH, Content_Length=str(len(body))) + body)
         newest = wait_for_newest(api, "processing")
 
-    assert wait_for(api, newest, is_final, 10)["status"] == "cancelled"
+    assert wait_for(api, newest, is_final)["status"] == "cancelled"
     assert "Traceback" not in api.log()
 
 
@@ -297,7 +297,8 @@ def test_many_clients_wait_without_a_thread_each(api: Api, talk: Sample) -> None
         answers = list(threads.map(lambda _: post(api, content, response_format="text"), range(8)))
 
     assert {answer.status_code for answer in answers} == {200}
-    assert len({answer.text for answer in answers}) == 1
+    for answer in answers:
+        assert_says(answer.text, talk.text)
 
 
 def test_the_worker_and_its_model_are_seen(api: Api) -> None:
@@ -311,7 +312,7 @@ def test_the_worker_and_its_model_are_seen(api: Api) -> None:
 
 def wait_for_newest(api: Api, status: str) -> str:
     """Id of the newest job, once it has the status."""
-    ends = time.monotonic() + 60
+    ends = time.monotonic() + 120
     while True:
         newest = api.client.get("/api/v1/jobs?limit=1").json()["jobs"]
         if newest and newest[0]["status"] == status:
