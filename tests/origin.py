@@ -105,7 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
         for at in range(0, min(cut, len(rest)), step):
             if served.pause_at is not None and begin + at >= served.pause_at:
                 served.paused.set()
-                served.go.wait(60)
+                served.go.wait(240)
             if served.drip_seconds and self.server.origin.closed.wait(served.drip_seconds):
                 return
             block = rest[at : min(at + step, cut)]

@@ -62,7 +62,7 @@ class Receiver:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
-    def wait_for(self, number: int, seconds: float = 30) -> list[Received]:
+    def wait_for(self, number: int, seconds: float = 120) -> list[Received]:
         """The first requests, once there are so many."""
         with self.changed:
             assert self.changed.wait_for(lambda: len(self.received) >= number, seconds), "nothing was posted in time"

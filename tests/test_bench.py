@@ -123,6 +123,6 @@ def bench(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "PYTHON": sys.executable, **more},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )

@@ -162,7 +162,7 @@ def test_a_script_finds_the_environment_of_up_by_itself(name: str, tmp_path: Pat
     def plain() -> subprocess.CompletedProcess[str]:
         command = [str(tmp_path / "scripts" / name), "--help"]
         environment = {"PATH": f"{bare}:/usr/bin:/bin"}
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
 
     without = plain()
     (tmp_path / ".venv").symlink_to(sys.prefix)
@@ -192,5 +192,5 @@ def execute(
 ) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "scripts" / name), *arguments]
     return subprocess.run(
-        command, env=environment, input=answer, capture_output=True, text=True, check=False, timeout=60
+        command, env=environment, input=answer, capture_output=True, text=True, check=False, timeout=240
     )

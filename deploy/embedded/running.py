@@ -36,7 +36,7 @@ class Running:
             raise PartFailed(f"{self.part.name} is not running")
         return self._process.pid
 
-    def start(self, timeout_seconds: float = 60) -> None:
+    def start(self, timeout_seconds: float = 180) -> None:
         """Start it and return when it can be used.
 
         Raises:
@@ -71,7 +71,7 @@ class Running:
         """Ask it to end (SIGTERM) and return at once."""
         os.kill(self.pid, signal.SIGTERM)
 
-    def stop(self, timeout_seconds: float = 35) -> None:
+    def stop(self, timeout_seconds: float = 120) -> None:
         """Ask it to end (SIGTERM) and wait; kill it when that takes too long. Not running is fine."""
         if self._process is None:
             return

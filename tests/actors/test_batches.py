@@ -22,7 +22,7 @@ class Recorder:
     def decode(self, items: Sequence[str]) -> list[str]:
         self.batches.append(list(items))
         self.begun.release()
-        assert self.gate.wait(10)
+        assert self.gate.wait(120)
         if any("broken" in item for item in items):
             raise ValueError("a broken window")
         return [item.upper() for item in items]
@@ -49,7 +49,7 @@ def busy(batcher: Batcher[str, str], recorder: Recorder) -> Queue[str, str]:
     recorder.gate.clear()
     queue = batcher.open()
     queue.submit("other", "blocker", recorder.decode)
-    assert recorder.begun.acquire(timeout=10)
+    assert recorder.begun.acquire(timeout=120)
     return queue
 
 
@@ -59,7 +59,7 @@ def test_a_lone_job_begins_with_one_window_and_grows(batcher: Batcher[str, str],
     answers = submit(job, recorder, [f"w{number}" for number in range(20)])
 
     recorder.gate.set()
-    texts = [answer.result(10) for answer in answers]
+    texts = [answer.result(120) for answer in answers]
 
     assert texts == [f"W{number}" for number in range(20)]
     assert [len(batch) for batch in recorder.batches[1:]] == [1, 2, 4, BATCH, 5]
@@ -75,7 +75,7 @@ def test_a_clip_is_in_the_next_batch_however_much_a_long_job_has_waiting(
 
     recorder.gate.set()
 
-    assert answer[0].result(10) == "CLIP"
+    assert answer[0].result(120) == "CLIP"
     assert "clip" in recorder.batches[1]
 
 
@@ -87,7 +87,7 @@ def test_jobs_take_turns_where_their_windows_differ_in_length(batcher: Batcher[s
 
     recorder.gate.set()
     for answer in answers:
-        answer.result(10)
+        answer.result(120)
 
     begins = [batch[0][0] for batch in recorder.batches[1:]]
     assert begins[:4] in (["b", "a", "b", "a"], ["a", "b", "a", "b"])
@@ -101,38 +101,38 @@ def test_windows_of_several_jobs_share_a_batch(batcher: Batcher[str, str], recor
 
     recorder.gate.set()
 
-    assert [answer.result(10) for answer in answers] == [f"JOB{number}" for number in range(BATCH)]
+    assert [answer.result(120) for answer in answers] == [f"JOB{number}" for number in range(BATCH)]
     assert len(recorder.batches[1]) == BATCH
 
 
 def test_a_batch_waits_a_moment_for_a_job_that_was_just_opened(recorder: Recorder) -> None:
-    batcher: Batcher[str, str] = Batcher(threads=1, wait_seconds=5)
+    batcher: Batcher[str, str] = Batcher(threads=1, wait_seconds=60)
     early, late = batcher.open(), batcher.open()
 
     began = time.monotonic()
     answers = submit(early, recorder, ["early"])
     answers += submit(late, recorder, ["late"])
-    texts = [answer.result(10) for answer in answers]
+    texts = [answer.result(120) for answer in answers]
     took = time.monotonic() - began
     batcher.close()
 
     assert texts == ["EARLY", "LATE"]
     assert len(recorder.batches) == 1
-    assert took < 4
+    assert took < 60, "the other job was waited for although it was there"
 
 
 def test_a_job_that_reads_slowly_is_waited_for_once(recorder: Recorder) -> None:
-    batcher: Batcher[str, str] = Batcher(threads=1, wait_seconds=0.2)
+    batcher: Batcher[str, str] = Batcher(threads=1, wait_seconds=1.5)
     batcher.open()
     early = batcher.open()
 
     began = time.monotonic()
     for text in ("one", "two", "three"):
-        submit(early, recorder, [text])[0].result(10)
+        submit(early, recorder, [text])[0].result(120)
     took = time.monotonic() - began
     batcher.close()
 
-    assert 0.2 <= took < 0.4
+    assert 1.5 <= took < 3
 
 
 def test_a_failing_window_fails_alone(batcher: Batcher[str, str], recorder: Recorder) -> None:
@@ -143,9 +143,9 @@ def test_a_failing_window_fails_alone(batcher: Batcher[str, str], recorder: Reco
 
     recorder.gate.set()
 
-    assert [answers[at].result(10) for at in (0, 2, 3)] == ["FINE", "GOOD", "WELL"]
+    assert [answers[at].result(120) for at in (0, 2, 3)] == ["FINE", "GOOD", "WELL"]
     with pytest.raises(ValueError, match="broken window"):
-        answers[1].result(10)
+        answers[1].result(120)
 
 
 def test_what_a_closed_job_had_waiting_is_not_decoded(batcher: Batcher[str, str], recorder: Recorder) -> None:
@@ -156,9 +156,9 @@ def test_what_a_closed_job_had_waiting_is_not_decoded(batcher: Batcher[str, str]
     long.close()
     recorder.gate.set()
 
-    assert other[0].result(10) == "OTHER"
+    assert other[0].result(120) == "OTHER"
     with pytest.raises(CancelledError):
-        dropped[0].result(10)
+        dropped[0].result(120)
     assert [item for batch in recorder.batches for item in batch] == ["blocker", "other"]
 
 
@@ -168,8 +168,8 @@ def test_a_window_that_is_heard_again_goes_before_the_rest(batcher: Batcher[str,
     again = job.submit("15 s", "again", recorder.decode, first=True)
 
     recorder.gate.set()
-    again.result(10)
-    later[0].result(10)
+    again.result(120)
+    later[0].result(120)
 
     assert [item for batch in recorder.batches for item in batch] == ["blocker", "again", "later"]
 
@@ -177,7 +177,7 @@ def test_a_window_that_is_heard_again_goes_before_the_rest(batcher: Batcher[str,
 def test_closing_ends_the_threads_and_what_waits(recorder: Recorder) -> None:
     others = set(threading.enumerate())
     batcher: Batcher[str, str] = Batcher(threads=2)
-    submit(batcher.open(), recorder, ["done"])[0].result(10)
+    submit(batcher.open(), recorder, ["done"])[0].result(120)
 
     batcher.close()
 

@@ -108,7 +108,7 @@ def test_a_recording_that_changed_meanwhile_is_fetched_anew_from_its_beginning(
     job_id = house.accept(f"{origin.url}/talk")
     fetching = threading.Thread(target=house.fetcher().fetch_source, args=(job_id,), kwargs={"last_try": False})
     fetching.start()
-    served.paused.wait(20)
+    assert served.paused.wait(120)
     origin.served["/talk"] = Served(body=large[::-1], etag='"two"')
 
     served.go.set()
@@ -263,7 +263,7 @@ def test_a_cancelled_job_stops_though_its_server_is_silent_and_leaves_nothing_ha
     fetcher = house.fetcher(fetch_idle_seconds=30)
     fetching = threading.Thread(target=fetcher.fetch_source, args=(job_id,), kwargs={"last_try": False})
     fetching.start()
-    served.paused.wait(20)
+    assert served.paused.wait(120)
     wait_until(lambda: bool(list(house.objects.uploads(source_key(job_id)))))
 
     house.jobs.cancel(job_id)

@@ -119,7 +119,7 @@ def test_a_failing_store_is_not_the_servers_fault(parts: Parts, house: Fetching,
 
     fetching = threading.Thread(target=fetch)
     fetching.start()
-    served.paused.wait(20)
+    assert served.paused.wait(120)
     store.running.kill()
     served.go.set()
     fetching.join(60)

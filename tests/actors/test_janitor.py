@@ -303,7 +303,7 @@ def test_a_redis_that_hung_is_no_sign_of_a_dead_worker(house: House, redis_serve
         mending = pool.submit(janitor.mend)
         time.sleep(1.5)  # Longer than the lease; nothing else marks that.
         redis_server.running.resume()
-        mending.result(20)
+        mending.result(120)
     right_after = jobs.get(job.job_id).status
 
     def handed_on() -> bool:

@@ -106,7 +106,7 @@ def test_a_worker_killed_between_the_post_and_its_note_posts_again_with_the_same
     job = office.completed(receiver.url)
 
     receiver.wait_for(1)
-    worker.wait(10)
+    worker.wait(120)
     noted = office.attempts(job.job_id)
     waiting = office.next_at(job.job_id)
     office.make_due(job.job_id)

@@ -30,10 +30,10 @@ def test_tls_has_only_what_the_connection_left_of_its_time(silent_port: int) -> 
     began = time.monotonic()
 
     with pytest.raises(httpcore.ConnectTimeout):
-        stream.start_tls(ssl.create_default_context(), "127.0.0.1", timeout=5)
+        stream.start_tls(ssl.create_default_context(), "127.0.0.1", timeout=60)
 
     stream.close()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 30
 
 
 def test_who_has_enough_while_the_connection_is_made_does_not_wait_for_tls(silent_port: int) -> None:
@@ -46,6 +46,6 @@ def test_who_has_enough_while_the_connection_is_made_does_not_wait_for_tls(silen
 
     began = time.monotonic()
     with open_pool(LOOPBACK, still_wanted) as pool, pytest.raises(Unwanted):
-        pool.request("GET", to_httpcore(f"https://127.0.0.1:{silent_port}/"), extensions={"timeout": {"connect": 5.0}})
+        pool.request("GET", to_httpcore(f"https://127.0.0.1:{silent_port}/"), extensions={"timeout": {"connect": 60.0}})
 
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 30

@@ -66,7 +66,7 @@ def test_a_killed_workers_job_is_done_by_another(world: World, long_recording: b
 def test_a_stopping_worker_hands_its_job_back_and_the_attempt_does_not_count(
     world: World, long_recording: bytes
 ) -> None:
-    first = world.worker()
+    first = world.worker(LEASE_SECONDS="30", HEARTBEAT_SECONDS="30")
     job_id = world.submit(long_recording)
     world.until(job_id, lambda job: job.progress > 0)
 
@@ -148,9 +148,8 @@ def test_a_store_that_goes_away_and_comes_back_costs_no_attempt(world: World, wo
     assert (job.status, job.attempts) == ("completed", 1)
 
 
-def test_a_redis_that_goes_away_and_comes_back_loses_no_job(
-    world: World, worker: Running, long_recording: bytes
-) -> None:
+def test_a_redis_that_goes_away_and_comes_back_loses_no_job(world: World, long_recording: bytes) -> None:
+    running = world.worker()
     job_id = world.submit(long_recording)
     world.until(job_id, lambda job: job.progress > 0)
 
@@ -158,6 +157,7 @@ def test_a_redis_that_goes_away_and_comes_back_loses_no_job(
     time.sleep(4)  # Longer than lease and heartbeat; nothing else marks that time.
     world.redis.running.start()
     job = world.finished(job_id)
+    running.stop()
 
     assert job.status == "completed"
     assert len(world.results(job_id)) == 5

@@ -51,7 +51,8 @@ class World:
     def shared_worker(self) -> Running:
         """A worker for the tests that do it no harm; it is gone once a test starts one of its own."""
         if self._shared is None:
-            self._shared = self._new_worker()
+            # Nothing waits for its leases to run out, so that a loaded machine does not lose them.
+            self._shared = self._new_worker(LEASE_SECONDS="30", HEARTBEAT_SECONDS="30")
         return self._shared
 
     def worker(self, **more: str) -> Running:
@@ -62,7 +63,7 @@ class World:
         return self._new_worker(**more)
 
     def _new_worker(self, **more: str) -> Running:
-        """Its lease and heartbeat are short, so that tests need not wait for long."""
+        """Its lease and heartbeat are short, so that the next one need not wait for long when it is killed."""
         short = {"LEASE_SECONDS": "3", "HEARTBEAT_SECONDS": "3", "JANITOR_SECONDS": "1", "CHUNK_TARGET_SECONDS": "20"}
         worker = new_worker(self._folder / f"worker-{len(self._workers)}", self.settings, **{**short, **more})
         self._workers.append(worker)
@@ -89,7 +90,7 @@ class World:
         messages.send(self._broker, job_id, wanted.priority)
         return job_id
 
-    def until(self, job_id: str, condition: Callable[[Job], bool], seconds: float = 90) -> Job:
+    def until(self, job_id: str, condition: Callable[[Job], bool], seconds: float = 240) -> Job:
         wait_until(lambda: condition(self.jobs.get(job_id)), seconds)
         return self.jobs.get(job_id)
 

@@ -166,7 +166,7 @@ class Container:
             env=self._environment,
             capture_output=True,
             check=False,
-            timeout=30,
+            timeout=120,
         )
         return done.returncode == 0
 

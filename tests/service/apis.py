@@ -33,5 +33,5 @@ def new_api(folder: Path, settings: StorageSettings, **more: str) -> Api:
         directory=folder,
     )
     url = f"http://{HOST}:{port}"
-    client = httpx.Client(base_url=url, timeout=60)
+    client = httpx.Client(base_url=url, timeout=120)
     return Api(running=Running(part, lambda: http_answers(port)), url=url, settings=settings, client=client)

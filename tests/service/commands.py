@@ -22,7 +22,7 @@ def run(url: str, folder: Path, *arguments: str, stdin: bytes = b"", **more: str
     """In the folder, without a terminal; what it says as text."""
     done = subprocess.run(
         [*COMMAND, *arguments], cwd=folder, env=variables(url, folder, **more), input=stdin, capture_output=True,
-        timeout=120, check=False,
+        timeout=300, check=False,
     )  # fmt: skip
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
@@ -38,5 +38,5 @@ def in_terminal(url: str, folder: Path, *arguments: str) -> "pexpect.spawn[Any]"
     """In a terminal of 100 columns."""
     return pexpect.spawn(
         COMMAND[0], [*COMMAND[1:], *arguments], cwd=str(folder),
-        env=variables(url, folder, TERM="xterm-256color"), encoding="utf-8", dimensions=(40, 100), timeout=60,
+        env=variables(url, folder, TERM="xterm-256color"), encoding="utf-8", dimensions=(40, 100), timeout=120,
     )  # fmt: skip

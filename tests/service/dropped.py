@@ -46,7 +46,7 @@ class Dropped:
             self.inbox.look(threading.Event())
             return condition()
 
-        wait_until(looked, 20)
+        wait_until(looked)
 
     def settle(self) -> None:
         """Look until an object that is put now has become a job: whatever lay there before had its chance."""

@@ -24,7 +24,7 @@ FORM_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
 @contextmanager
 def connection(url: str) -> Iterator[socket.socket]:
     address = urlsplit(url)
-    with socket.create_connection((address.hostname, address.port), timeout=30) as opened:
+    with socket.create_connection((address.hostname, address.port), timeout=120) as opened:
         yield opened
 
 

@@ -117,7 +117,7 @@ def test_a_parameter_that_cannot_be_is_named(quiet_api: Api, asked: dict[str, st
 
 
 def test_the_recording_is_expected_in_its_own_field(quiet_api: Api) -> None:
-    answer = requests.post(f"{quiet_api.url}/asr", files={"file": b"sound"}, timeout=30)
+    answer = requests.post(f"{quiet_api.url}/asr", files={"file": b"sound"}, timeout=120)
 
     assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (422, "file_missing", "audio_file")
 
@@ -125,7 +125,7 @@ def test_the_recording_is_expected_in_its_own_field(quiet_api: Api) -> None:
 def test_a_second_recording_is_refused_by_its_fields_name(quiet_api: Api) -> None:
     twice = [("audio_file", ("one.mp3", b"sound")), ("audio_file", ("two.mp3", b"sound"))]
 
-    problem = requests.post(f"{quiet_api.url}/asr", files=twice, timeout=30).json()
+    problem = requests.post(f"{quiet_api.url}/asr", files=twice, timeout=120).json()
 
     assert (problem["code"], problem["field"]) == ("invalid_parameter", "audio_file")
     assert problem["detail"] == "audio_file: one recording a request, there is a second"
@@ -166,7 +166,7 @@ def test_the_classic_api_does_not_offer_detection(quiet_api: Api) -> None:
         f"{quiet_api.url}/api/v1/transcribe-async",
         files={"file": b"sound"},
         data={"task": "detect_language"},
-        timeout=30,
+        timeout=120,
     )
 
     assert (answer.status_code, answer.json()["field"]) == (422, "task")
@@ -206,7 +206,7 @@ def newest(api: Api, status: str, response_format: str) -> str | None:
     return None
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 20) -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = 120) -> Any:
     ends = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < ends, "it did not come about"

@@ -55,7 +55,7 @@ def test_a_body_is_not_read_without_a_key(keyed_api: Api) -> None:
 
 def test_another_keys_job_does_not_exist(keyed_api: Api) -> None:
     files = {"file": ("a.mp3", b"sound")}
-    accepted = requests.post(f"{keyed_api.url}/api/v1/transcribe-async", files=files, headers=ANNA, timeout=30).json()
+    accepted = requests.post(f"{keyed_api.url}/api/v1/transcribe-async", files=files, headers=ANNA, timeout=120).json()
     job_id = accepted["job_id"]
 
     berts = [

@@ -27,7 +27,7 @@ MIB = 2**20
 
 
 def post(api: Api, *parts: bytes, path: str = PATH, content_type: str = FORM_TYPE) -> requests.Response:
-    return requests.post(api.url + path, data=b"".join(parts), headers={"Content-Type": content_type}, timeout=60)
+    return requests.post(api.url + path, data=b"".join(parts), headers={"Content-Type": content_type}, timeout=120)
 
 
 def kept(store: ObjectStore) -> tuple[set[str], set[str]]:
@@ -35,7 +35,7 @@ def kept(store: ObjectStore) -> tuple[set[str], set[str]]:
     return {info.key for info in store.list("")}, {upload.key for upload in store.uploads()}
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
     ends = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < ends, "it did not come about"
@@ -72,7 +72,7 @@ def test_requests_uploads_without_a_part_type(quiet_api: Api, quiet_store: Objec
     recording.write_bytes(os.urandom(3000))
 
     with recording.open("rb") as file:
-        answer = requests.post(quiet_api.url + PATH, files={"file": file}, data={"model": "tiny"}, timeout=30)
+        answer = requests.post(quiet_api.url + PATH, files={"file": file}, data={"model": "tiny"}, timeout=120)
 
     accepted = answer.json()
     assert answer.status_code == 202
@@ -203,7 +203,7 @@ def test_a_body_that_turns_out_too_large_is_aborted(small_api: Api, quiet_store:
     before = kept(quiet_store)
     body = [part("file", os.urandom(12 * MIB + 1), "x"), END]
 
-    answer = requests.post(small_api.url + PATH, data=iter(body), headers={"Content-Type": FORM_TYPE}, timeout=60)
+    answer = requests.post(small_api.url + PATH, data=iter(body), headers={"Content-Type": FORM_TYPE}, timeout=120)
 
     assert (answer.status_code, answer.json()["code"]) == (413, "file_too_large")
     assert str(12 * MIB) in answer.json()["detail"]
@@ -216,7 +216,7 @@ def test_parts_that_are_dropped_count_too(small_api: Api, quiet_store: ObjectSto
     path = "/v1/audio/transcriptions"
 
     # In chunks, so that no length is announced.
-    answer = requests.post(small_api.url + path, data=iter(body), headers={"Content-Type": FORM_TYPE}, timeout=60)
+    answer = requests.post(small_api.url + path, data=iter(body), headers={"Content-Type": FORM_TYPE}, timeout=120)
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "file_too_large")
     assert kept(quiet_store) == before

@@ -38,7 +38,7 @@ def send(
     api: Api, key: str, recording: bytes, name: str = "talk.mp3", api_key: str = "", **fields: str
 ) -> requests.Response:
     headers = {"Idempotency-Key": key, **({"X-API-Key": api_key} if api_key else {})}
-    return requests.post(api.url + FORM, files={"file": (name, recording)}, data=fields, headers=headers, timeout=60)
+    return requests.post(api.url + FORM, files={"file": (name, recording)}, data=fields, headers=headers, timeout=120)
 
 
 def total(api: Api) -> int:
@@ -264,7 +264,7 @@ def test_media_servers_may_send_a_key_too(quiet_api: Api, key: str, recording: b
             f"{quiet_api.url}/asr?output=srt",
             files={"audio_file": ("talk.mp3", content)},
             headers={"Idempotency-Key": key},
-            timeout=60,
+            timeout=120,
         )
 
     with ThreadPoolExecutor(2) as threads:
@@ -281,7 +281,7 @@ def test_media_servers_may_send_a_key_too(quiet_api: Api, key: str, recording: b
     assert total(quiet_api) == jobs + 1
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
     ends = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < ends, "it did not come about"

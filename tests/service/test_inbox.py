@@ -43,7 +43,7 @@ def test_a_recording_that_is_dropped_is_transcribed_and_its_results_lie_beside_i
     client.fput_object(bucket, f"inbox/{name}", str(speech["en"][0].path), metadata={"language": "en"})
     keys = {f'inbox/Käse + 100 % "Brot".en.{kind}' for kind in ("json", "srt", "vtt", "txt")}
 
-    wait_until(lambda: keys <= {item.object_name for item in client.list_objects(bucket, "inbox/")}, 60)
+    wait_until(lambda: keys <= {item.object_name for item in client.list_objects(bucket, "inbox/")})
     wait_until(lambda: (job_of(quick_api, name) or {}).get("status") == "completed")
 
     job = job_of(quick_api, name)
@@ -69,7 +69,7 @@ def test_several_servers_and_notifications_make_one_job_of_each_object(start_api
     with ThreadPoolExecutor(4) as threads:
         told = list(threads.map(put_and_tell, keys))
     dropped.put("inbox/last.wav")
-    wait_until(lambda: "inbox/last.wav" in dropped.jobs(), 20)
+    wait_until(lambda: "inbox/last.wav" in dropped.jobs())
     marks = {item.key for item in dropped.backend.objects.list("ingested/")}
 
     jobs = dropped.backend.jobs.list_jobs("", limit=200)

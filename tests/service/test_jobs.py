@@ -31,7 +31,7 @@ def new_upload(api: Api, size: int, **more: Any) -> dict[str, Any]:
 
 
 def put(link: dict[str, Any], content: bytes) -> httpx.Response:
-    return httpx.put(link["url"], content=content, headers=link.get("headers", {}), timeout=60)
+    return httpx.put(link["url"], content=content, headers=link.get("headers", {}), timeout=120)
 
 
 def pending_messages(settings: StorageSettings) -> int:
@@ -146,7 +146,7 @@ def test_an_upload_in_parts_breaks_off_and_is_resumed(parted_api: Api, quiet_sto
         assert put(part, recording[begin : begin + part["size"]]).status_code == 200
     with ThreadPoolExecutor(4) as threads:
         url = f"{parted_api.url}/api/v1/jobs/{job['job_id']}/start"
-        answers = list(threads.map(lambda _: httpx.post(url, timeout=60), range(4)))
+        answers = list(threads.map(lambda _: httpx.post(url, timeout=120), range(4)))
 
     assert {answer.status_code for answer in answers} == {202}
     assert quiet_store.get(source_key(job["job_id"])) == recording

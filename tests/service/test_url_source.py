@@ -104,7 +104,7 @@ class Stack:
         return sum(len(self.objects.list_parts(key, upload.upload_id)) for upload in self.objects.uploads(key))
 
     def finished(self, job_id: str) -> dict[str, object]:
-        wait_until(lambda: self.status(job_id)["status"] in ("completed", "failed", "cancelled"), 60)
+        wait_until(lambda: self.status(job_id)["status"] in ("completed", "failed", "cancelled"))
         return self.status(job_id)
 
     def status(self, job_id: str) -> dict[str, object]:
@@ -146,12 +146,12 @@ def test_workers_that_are_killed_or_frozen_in_the_middle_are_followed_by_one_tha
     first = stack.worker()
     _, job = post(stack.api, f"{origin.url}/talk.wav")
     job_id = str(job["job_id"])
-    wait_until(lambda: stack.parts(job_id) == 1, 20)
+    wait_until(lambda: stack.parts(job_id) == 1)
 
     first.kill()
     frozen_at = origin.served["/talk.wav"] = Served(body=recording, pause_at=17 * MIB)
     second = stack.worker()
-    wait_until(lambda: stack.parts(job_id) == 2, 30)
+    wait_until(lambda: stack.parts(job_id) == 2)
     second.pause()
     origin.served["/talk.wav"] = Served(body=recording)
     stack.worker()
@@ -179,7 +179,7 @@ def test_a_refusal_is_a_failed_job_that_says_so_and_a_silent_server_does_not_kee
     _, refused = post(stack.api, f"{origin.url}/nothing.wav?token=hush")
     _, waiting = post(stack.api, f"{origin.url}/silent.wav")
     failed = stack.finished(str(refused["job_id"]))
-    assert silent.paused.wait(20)
+    assert silent.paused.wait(120)
 
     began = time.monotonic()
     worker.stop()
@@ -188,5 +188,5 @@ def test_a_refusal_is_a_failed_job_that_says_so_and_a_silent_server_does_not_kee
     assert (failed["status"], failed["error_code"]) == ("failed", "url_not_found")
     assert failed["error"] == "127.0.0.1 answered 404 Not Found"
     assert "hush" not in worker.log_path.read_text()
-    assert stopped_in < 10
+    assert stopped_in < 25, "it would be killed then"
     assert stack.status(str(waiting["job_id"]))["status"] == "pending"

@@ -42,7 +42,7 @@ def stored(jobs: JobStore, **fields: object) -> Job:
     return job
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
     ends = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < ends, "the condition did not come true in time"

@@ -63,7 +63,7 @@ def at(settings: StorageSettings, server: StoreServer) -> StorageSettings:
 def test_a_signed_put_of_another_size_is_refused(store: ObjectStore, size: int) -> None:
     link = store.presign_put(f"size/{size}", 5, None, 60)
 
-    answer = requests.put(link.url, data=b"x" * size, headers=link.headers, timeout=10)
+    answer = requests.put(link.url, data=b"x" * size, headers=link.headers, timeout=120)
 
     assert answer.status_code == 403
     with pytest.raises(ObjectMissing):
@@ -74,7 +74,7 @@ def test_a_signed_part_of_another_size_is_refused(store: ObjectStore) -> None:
     upload_id = store.start_upload("size/part")
     link = store.presign_part("size/part", upload_id, 1, 5, 60)
 
-    assert requests.put(link, data=b"123456", timeout=10).status_code == 403
+    assert requests.put(link, data=b"123456", timeout=120).status_code == 403
     assert store.list_parts("size/part", upload_id) == []
     store.abort_upload("size/part", upload_id)
 
@@ -82,7 +82,7 @@ def test_a_signed_part_of_another_size_is_refused(store: ObjectStore) -> None:
 def test_a_signed_put_of_another_type_is_refused(store: ObjectStore) -> None:
     link = store.presign_put("type", 5, "audio/ogg", 60)
 
-    assert requests.put(link.url, data=b"12345", headers={"Content-Type": "text/html"}, timeout=10).status_code == 403
+    assert requests.put(link.url, data=b"12345", headers={"Content-Type": "text/html"}, timeout=120).status_code == 403
 
 
 def test_a_link_is_good_for_its_own_key_alone(store: ObjectStore) -> None:
@@ -91,17 +91,17 @@ def test_a_link_is_good_for_its_own_key_alone(store: ObjectStore) -> None:
 
     link = store.presign_get("mine", "mine", "text/plain", 60)
 
-    assert requests.get(link, timeout=10).status_code == 200
-    assert requests.get(link.replace("/mine?", "/yours?"), timeout=10).status_code == 403
-    assert requests.put(link, data=b"x", timeout=10).status_code == 403
+    assert requests.get(link, timeout=120).status_code == 200
+    assert requests.get(link.replace("/mine?", "/yours?"), timeout=120).status_code == 403
+    assert requests.put(link, data=b"x", timeout=120).status_code == 403
 
 
 def test_a_link_ends(store: ObjectStore) -> None:
     store.put("ends", b"here", "text/plain")
     link = store.presign_get("ends", "ends", "text/plain", 1)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
 
-    while (answer := requests.get(link, timeout=10)).status_code == 200 and time.monotonic() < deadline:
+    while (answer := requests.get(link, timeout=120)).status_code == 200 and time.monotonic() < deadline:
         time.sleep(0.2)
 
     assert answer.status_code == 403
@@ -111,9 +111,9 @@ def test_nothing_is_to_be_had_without_a_signature(store: ObjectStore, settings: 
     store.put("secret", b"secret", "text/plain")
     url = f"{settings.s3_endpoint_url}/{settings.s3_bucket}/secret"
 
-    assert requests.get(url, timeout=10).status_code == 403
-    assert requests.put(url, data=b"x", timeout=10).status_code == 403
-    assert requests.delete(url, timeout=10).status_code == 403
+    assert requests.get(url, timeout=120).status_code == 403
+    assert requests.put(url, data=b"x", timeout=120).status_code == 403
+    assert requests.delete(url, timeout=120).status_code == 403
     assert store.get("secret") == b"secret"
 
 
@@ -130,7 +130,7 @@ def test_a_bucket_that_nobody_made_is_not_made_by_a_put(settings: StorageSetting
     name = f"unmade-{secrets.token_hex(4)}"
     store = ObjectStore(msgspec.structs.replace(settings, s3_bucket=name))
 
-    upload = requests.put(store.presign_put("a", 1, None, 60).url, data=b"x", timeout=10)
+    upload = requests.put(store.presign_put("a", 1, None, 60).url, data=b"x", timeout=120)
 
     assert upload.status_code == 404
 
@@ -140,7 +140,7 @@ def test_pages_of_the_origins_that_were_set_may_upload(store: ObjectStore, origi
     link = store.presign_put("page", 5, None, 60)
     asked = {"Origin": origin, "Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "content-type"}
 
-    answer = requests.options(link.url, headers=asked, timeout=10)
+    answer = requests.options(link.url, headers=asked, timeout=120)
 
     assert answer.status_code == 200
     assert answer.headers["Access-Control-Allow-Origin"] == origin
@@ -151,7 +151,7 @@ def test_pages_of_other_origins_may_not(store: ObjectStore) -> None:
     link = store.presign_put("page", 5, None, 60)
     asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "PUT"}
 
-    answer = requests.options(link.url, headers=asked, timeout=10)
+    answer = requests.options(link.url, headers=asked, timeout=120)
 
     assert answer.status_code == 403
     assert "Access-Control-Allow-Origin" not in answer.headers
@@ -218,7 +218,7 @@ def test_checksums_on_every_request_work_too(settings: StorageSettings) -> None:
     link = store.presign_put("linked", 3, None, 60)
 
     assert store.get("summed") == content
-    assert requests.put(link.url, data=b"abc", headers=link.headers, timeout=10).status_code == 200
+    assert requests.put(link.url, data=b"abc", headers=link.headers, timeout=120).status_code == 200
 
 
 def test_a_killed_store_is_unavailable_and_comes_back_with_everything(
@@ -251,7 +251,7 @@ def test_a_frozen_store_fails_its_health_check_in_seconds(own_server: StoreServe
     with pytest.raises(StoreUnavailable):
         own_store.check()
 
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
     own_server.running.resume()
     own_store.check()
 

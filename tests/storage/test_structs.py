@@ -37,6 +37,6 @@ def test_threads_may_make_the_first_structs_of_a_kind_together(make: str) -> Non
 
     for _ in range(5):
         command = [sys.executable, "-c", PROGRAM.replace("MAKE", make), text.decode()]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=240)
 
         assert done.returncode == 0, done.stderr
