@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -12,8 +13,11 @@ import pytest_audioeval
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
+from actors.settings import ActorSettings
 from deploy.embedded.parts import PortsTaken, ProgramMissing
 from deploy.embedded.running import PartFailed
+from deploy.settings import StackSettings
+from service.settings import ServiceSettings
 from storage import hub
 from storage.errors import ModelUnavailable
 from storage.job_store import JobStore
@@ -23,6 +27,16 @@ from storage.settings import StorageSettings
 from tests.stack import Parts
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure() -> None:
+    """Take away what the person's own shell says of settings and of Ctrl-C."""
+    for kind in (StorageSettings, ActorSettings, ServiceSettings, StackSettings):
+        for field in msgspec.structs.fields(kind):
+            os.environ.pop(field.name.upper(), None)
+    # A shell lets what it starts in the background ignore Ctrl-C, and so would the programs that tests interrupt.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)
