@@ -27,7 +27,7 @@ class Fetching(House):
         self.guard = guard or Guard("127.0.0.1/32")
 
     def fetcher(self, stopping: threading.Event | None = None, max_file_size: int = 2**32, **settings: Any) -> Fetcher:
-        chosen = ActorSettings(**{"lease_seconds": 5, "fetch_idle_seconds": 1, "fetch_tries": 2, **settings})
+        chosen = ActorSettings(**{"lease_seconds": 30, "fetch_idle_seconds": 20, "fetch_tries": 2, **settings})
         return Fetcher(
             self.jobs,
             self.objects,

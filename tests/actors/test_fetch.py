@@ -200,7 +200,8 @@ def test_what_a_server_does_wrong_fails_the_job_with_its_own_code(
             served, statuses=[*served.statuses], go=threading.Event(), paused=threading.Event()
         )
 
-    job = house.fetch(f"{origin.url}/talk")
+    # Short only where it is waited for: a loaded machine lets an origin that is well keep us waiting, too.
+    job = house.fetch(f"{origin.url}/talk", fetch_idle_seconds=1 if code == "url_timeout" else 20)
 
     assert (job.status, job.error_code) == (JobStatus.FAILED, code)
     assert said in (job.error or "")
@@ -267,7 +268,7 @@ def test_a_cancelled_job_stops_though_its_server_is_silent_and_leaves_nothing_ha
     wait_until(lambda: bool(list(house.objects.uploads(source_key(job_id)))))
 
     house.jobs.cancel(job_id)
-    fetching.join(5)
+    fetching.join(25)
 
     assert not fetching.is_alive()
     assert house.jobs.get(job_id).status == JobStatus.CANCELLED
