@@ -15,7 +15,9 @@ HOST = "127.0.0.1"
 STORE_PORTS = 5
 GRPC_OFFSET = 10_000
 #: Ports are drawn from here: these and the gRPC ports above lie below those that Linux gives to outgoing connections.
-PORTS = range(10_000, 22_000)
+PORTS = range(10_000, 20_000)
+#: Sockets that hold the ports that this process was given.
+_reserved: list[socket.socket] = []
 
 
 class PortsTaken(Exception):
@@ -120,20 +122,21 @@ def redis_part(folder: Path, port: int, password: str) -> Part:
     return Part(name="redis", argv=argv, env={}, directory=folder)
 
 
-def free_port(count: int = 1) -> int:
+def free_port(count: int = 1, among: range = PORTS) -> int:
     """The first of `count` ports in a row that nobody listens on, neither on them nor 10000 above.
 
-    Nothing is reserved: start the part at once.
+    As long as this process lives nobody else is given them by this function, also while what listens there is
+    restarted. Programs that ask for ports in another way may still take them.
 
     Raises:
         PortsTaken: none were found.
     """
     for _ in range(200):
-        first = random.randrange(PORTS.start, PORTS.stop - count)
+        first = random.randrange(among.start, among.stop - count + 1)
         ports = range(first, first + count)
-        if all(is_free(port) and is_free(port + GRPC_OFFSET) for port in ports):
+        if all(is_free(port) and is_free(port + GRPC_OFFSET) for port in ports) and _reserve(ports):
             return first
-    raise PortsTaken(f"no {count} free ports in a row between {PORTS.start} and {PORTS.stop}")
+    raise PortsTaken(f"no {count} free ports in a row between {among.start} and {among.stop}")
 
 
 def is_free(port: int) -> bool:
@@ -144,6 +147,21 @@ def is_free(port: int) -> bool:
             probe.bind((HOST, port))
         except OSError:
             return False
+    return True
+
+
+def _reserve(ports: range) -> bool:
+    """Hold the ports with UDP sockets, which no server on TCP minds."""
+    held: list[socket.socket] = []
+    for port in ports:
+        held.append(socket.socket(type=socket.SOCK_DGRAM))
+        try:
+            held[-1].bind((HOST, port))
+        except OSError:
+            for one in held:
+                one.close()
+            return False
+    _reserved.extend(held)
     return True
 
 

@@ -85,10 +85,11 @@ def test_the_page_uploads_straight_to_the_bucket_from_a_real_browser(up: Up, fol
         threading.Thread(target=server.serve_forever, daemon=True).start()
         browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
         page = browser.new_page()
+        page.set_default_timeout(240_000)
         page.goto(f"http://127.0.0.1:{page_port}/")
 
         page.set_input_files("#file", str(folder / "talk.mp3"))
-        page.wait_for_function("document.querySelector('#text').textContent", timeout=240_000)
+        page.wait_for_function("document.querySelector('#text').textContent")
         shown = page.inner_text("#text")
         progress = page.evaluate("document.querySelector('#bar').value")
 

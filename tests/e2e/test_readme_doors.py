@@ -147,10 +147,11 @@ def test_a_page_shows_the_text_while_it_comes(up: Up, folder: Path) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
         page = browser.new_page()
+        page.set_default_timeout(240_000)
         page.goto(f"http://localhost:{ports()['8000']}/health/live")
 
         page.evaluate(run, job_id)
-        page.wait_for_function("window.events.readyState === EventSource.CLOSED", timeout=240_000)
+        page.wait_for_function("window.events.readyState === EventSource.CLOSED")
         shown = page.inner_text("#text")
 
         browser.close()

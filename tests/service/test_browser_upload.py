@@ -100,6 +100,7 @@ def open_api(start_api: StartApi, settings: StorageSettings, origin: str) -> Api
 @pytest.fixture
 def page(browser: Browser, origin: str) -> Iterator[Page]:
     opened = browser.new_page()
+    opened.set_default_timeout(240_000)
     opened.goto(origin)
     yield opened
     opened.close()
@@ -143,6 +144,7 @@ def test_a_page_of_a_foreign_origin_uploads_nothing(
     source = {"type": "upload", "filename": "x", "size": 5, "content_type": "audio/webm"}
     job = open_api.client.post("/api/v1/jobs", json={"source": source}).json()
     foreign = browser.new_page()
+    foreign.set_default_timeout(240_000)
     foreign.goto(f"{open_api.url}/redoc")
 
     status = foreign.evaluate(

@@ -18,6 +18,7 @@ def test_the_documents_show_the_api_without_any_other_host(
     quiet_api: Api, browser: Browser, tmp_path: Path, path: str, shown: str
 ) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 1400})
+    page.set_default_timeout(240_000)
     asked: list[str] = []
     errors: list[str] = []
     page.on("request", lambda request: asked.append(request.url))

@@ -364,6 +364,7 @@ def test_a_page_of_an_allowed_origin_listens_with_event_source(
     job = stored(quiet_jobs, owner="")
     url = f"{small_api.url}/api/v1/jobs/{job.job_id}/events"
     page = browser.new_page()
+    page.set_default_timeout(240_000)
     # The page is another server's: its port makes it another origin.
     page.goto(f"{quiet_api.url}/health/live")
     cancelled_soon(quiet_jobs, job)
