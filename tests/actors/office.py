@@ -23,9 +23,9 @@ class Office:
         self.objects = ObjectStore(settings)
         self.outbox = Outbox.connect(settings)
         self.redis = connect(settings, JOBS_DATABASE)
-        self.notifier = self.guarded(LOOPBACK)
+        self.notifier = self.guarded()
 
-    def guarded(self, allowed_networks: str) -> Notifier:
+    def guarded(self, allowed_networks: str = LOOPBACK, timeout_seconds: float = 20) -> Notifier:
         notifier = Notifier(
             self.jobs,
             self.outbox,
@@ -34,7 +34,7 @@ class Office:
             send=lambda job_id: notifier.post(job_id),  # noqa: PLW0108 - it is not made yet
             waiting=lambda: 0,
             link_seconds=60,
-            timeout_seconds=1,
+            timeout_seconds=timeout_seconds,
         )
         return notifier
 
