@@ -3,7 +3,6 @@
 import time
 from pathlib import Path
 
-import jiwer
 import msgspec
 import pytest
 from httpx_sse import ServerSentEvent
@@ -15,7 +14,6 @@ from tests.conftest import Sample
 from tests.processes import new_worker
 from tests.recordings import joined, wav
 from tests.service.conftest import StartApi
-from tests.service.openai_client import words_of
 from tests.service.test_events import _listener, heard, listening, segments, submit, transcript
 from tests.stack import Parts
 from tests.storage.test_job_store import stored
@@ -26,7 +24,7 @@ WHOLE = {"CHUNK_TARGET_SECONDS": "600", "CHUNK_MAX_SECONDS": "900"}
 CHUNKS = {"CHUNK_TARGET_SECONDS": "5", "CHUNK_MAX_SECONDS": "10", "WORKER_THREADS": "1"}
 
 
-@pytest.mark.parametrize(("seconds", "more"), [(150, WHOLE), (60, CHUNKS)], ids=["whole", "in chunks"])
+@pytest.mark.parametrize(("seconds", "more"), [(90, WHOLE), (60, CHUNKS)], ids=["whole", "in chunks"])
 def test_a_worker_that_is_killed_leaves_no_segment_out_and_none_twice(
     parts: Parts,
     store_settings: StorageSettings,
@@ -65,8 +63,12 @@ def test_a_worker_that_is_killed_leaves_no_segment_out_and_none_twice(
     assert segments(found) == transcript(api, job_id)["segments"]
     assert len(segments(found)) > before, "nothing was left to be said"
     assert segments(heard(api, job_id)) == segments(found)
-    texts = [words_of(transcript(api, one)["text"]) for one in (undisturbed, job_id)]
-    assert jiwer.wer(*texts) < 0.2
+    # By its time and not its words: speech that is repeated is decoded by chance.
+    spoken = [
+        sum(segment["end"] - segment["start"] for segment in transcript(api, one)["segments"])
+        for one in (undisturbed, job_id)
+    ]
+    assert spoken[1] == pytest.approx(spoken[0], rel=0.3)
 
 
 def test_who_does_not_read_what_is_told_does_not_hold_up_a_server_that_is_to_stop(
