@@ -34,7 +34,7 @@ def test_two_processes_count_together_and_say_what_is_left(start_api: StartApi, 
 
 
 def test_each_key_has_its_own_count(start_api: StartApi, own_redis: StorageSettings) -> None:
-    api = start_api(own_redis, RATE_LIMIT="2 per minute", API_KEYS="anna,bert")
+    api = start_api(own_redis, RATE_LIMIT="2 per hour", API_KEYS="anna,bert")
 
     annas = [api.client.get(JOBS, headers={"X-API-Key": "anna"}).status_code for _ in range(3)]
     berts = [api.client.get(JOBS, headers={"X-API-Key": "bert"}).status_code for _ in range(2)]
@@ -47,8 +47,8 @@ def from_address(api: Api, address: str) -> int:
 
 
 def test_a_forwarded_address_counts_only_from_a_trusted_proxy(start_api: StartApi, own_redis: StorageSettings) -> None:
-    trusting = start_api(own_redis, RATE_LIMIT="2/minute", TRUSTED_PROXIES="127.0.0.1")
-    wary = start_api(own_redis, RATE_LIMIT="2/minute")
+    trusting = start_api(own_redis, RATE_LIMIT="2/hour", TRUSTED_PROXIES="127.0.0.1")
+    wary = start_api(own_redis, RATE_LIMIT="2/hour")
 
     believed = [from_address(trusting, address) for address in ("203.0.113.1",) * 3 + ("203.0.113.2",)]
     ignored = [from_address(wary, f"203.0.113.{number}") for number in (3, 4, 5)]

@@ -32,7 +32,7 @@ def talk(speech: dict[str, list[Sample]]) -> bytes:
 @pytest.fixture(scope="module")
 def long_talk(speech: dict[str, list[Sample]]) -> bytes:
     """Many seconds of work, which no test waits for."""
-    return wav(joined(speech["en"], 600))
+    return wav(joined(speech["en"], 300))
 
 
 @pytest.fixture(scope="module")

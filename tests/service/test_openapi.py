@@ -30,7 +30,7 @@ def ask(api: Api, folder: Path, *routes: str) -> "subprocess.CompletedProcess[st
         [
             program, "run", f"{api.url}/openapi.json", *routes, "--checks", CHECKS,
             "--phases", "examples,coverage,fuzzing", "--max-examples", "10", "--generation-deterministic",
-            "--request-timeout", "30", "--warnings", "off", "--continue-on-failure", "--no-color",
+            "--request-timeout", "240", "--warnings", "off", "--continue-on-failure", "--no-color",
         ],
         cwd=folder, capture_output=True, text=True, check=False,
     )  # fmt: skip

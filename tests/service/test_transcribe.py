@@ -37,7 +37,7 @@ def talk(speech: dict[str, list[Sample]]) -> Sample:
 @pytest.fixture(scope="module")
 def long_talk(speech: dict[str, list[Sample]]) -> bytes:
     """Some minutes: many seconds of work."""
-    return wav(joined(speech["en"], 600))
+    return wav(joined(speech["en"], 300))
 
 
 def post(
