@@ -17,10 +17,10 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from deploy.embedded.demo import DemoFailed, transcribe
-from deploy.embedded.parts import ProgramMissing
+from deploy.embedded.parts import ProgramMissing, SocketTaken
 from deploy.embedded.programs import supervisor_ini
 from deploy.embedded.running import redis_answers, store_answers
-from deploy.embedded.stack import Stack, StackRefused, check_ports, lock, plan, remember
+from deploy.embedded.stack import Stack, StackRefused, check_ports, close_to_others, lock, plan, remember
 from deploy.embedded.with_parent import tied_to_parent
 from deploy.environment import ROOT, merged, read_file
 from storage.settings import SettingsError
@@ -45,9 +45,11 @@ def main() -> int:
     arguments = parser.parse_args()
     for wanted in _SIGNALS:
         signal.signal(wanted, _stop)
+    # For the programs, too: supervisord sets its own setting only when it runs as a daemon.
+    os.umask(0o077)
     try:
         run(check=arguments.check)
-    except (StackRefused, StackFailed, SettingsError, DemoFailed, ProgramMissing) as error:
+    except (StackRefused, StackFailed, SettingsError, DemoFailed, ProgramMissing, SocketTaken) as error:
         print(f"✗ {error}", file=sys.stderr)
         return 1
     except Stopped:
@@ -61,6 +63,7 @@ def run(*, check: bool) -> None:
     say("data", str(stack.folder))
     with lock(stack.folder) as lock_file:
         check_ports(stack)
+        close_to_others(stack.folder)
         remember(stack)
         fetch_weights(stack)
         with supervised(stack, lock_file.fileno()) as supervisor:

@@ -156,7 +156,22 @@ def test_keys_and_logs_are_the_owners_alone(up: Up) -> None:
     shown = up.output + "".join(" ".join(command_line(psutil.Process(pid))) for pid in up.pids().values())
     # The access key is the public half: it stands in every signed link.
     secret = [key for key in keys if key != read_file(up.folder / "stack.env")["S3_ACCESS_KEY"]]
+    assert open_to_others(up.folder) == []
     assert not [key for key in secret if key in shown + (up.folder / "supervisord.ini").read_text()]
+
+
+def test_what_an_earlier_version_left_open_is_closed(tmp_path: Path, settings: dict[str, str]) -> None:
+    folder = tmp_path / "data"
+    left = [folder / name for name in ("logs/worker.log", "supervisord.ini", "lock", "redis/appendonlydir/a", "mine/b")]
+    for path in left:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        path.write_text("")
+        path.chmod(0o644)
+
+    stack = Up(folder, "--check", **settings, **free_ports())
+
+    assert stack.process.wait(240) == 0, stack.output
+    assert open_to_others(folder) == [folder, folder / "mine", folder / "mine/b"]
 
 
 def test_check_stops_by_itself_and_the_next_start_has_its_job(tmp_path: Path, settings: dict[str, str]) -> None:
@@ -248,6 +263,12 @@ def test_what_ended_in_an_earlier_run_does_not_count(tmp_path: Path) -> None:
 def free_ports() -> dict[str, str]:
     numbers = {"API_PORT": free_port(), "S3_PORT": free_port(STORE_PORTS), "REDIS_PORT": free_port()}
     return {name: str(port) for name, port in numbers.items()}
+
+
+def open_to_others(folder: Path) -> list[Path]:
+    """What another user could read there, but for .vif files, whose mode SeaweedFS sets itself in a closed folder."""
+    paths = (folder, *sorted(folder.rglob("*")))
+    return [path for path in paths if path.lstat().st_mode & 0o077 and path.suffix != ".vif"]
 
 
 def words(text: str) -> str:
