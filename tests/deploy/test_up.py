@@ -19,6 +19,7 @@ from deploy.embedded.stack import plan
 from deploy.embedded.up import ends
 from deploy.environment import read_file
 from storage.models import MODELS
+from tests.listener import listening
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 #: The last line of a stack that is ready.
@@ -176,9 +177,12 @@ def test_what_an_earlier_version_left_open_is_closed(tmp_path: Path, settings: d
 
 def test_check_stops_by_itself_and_the_next_start_has_its_job(tmp_path: Path, settings: dict[str, str]) -> None:
     ports = free_ports()
-    check = Up(tmp_path / "data", "--check", **settings, **ports)
+    with listening() as proxy:
+        # All of the stack is on this machine.
+        check = Up(tmp_path / "data", "--check", **settings, **ports, **proxy.variables)
 
-    assert check.process.wait(240) == 0, check.output
+        assert check.process.wait(240) == 0, check.output
+        assert proxy.connections == 0
     assert check.left() == []
     said = (ROOT / "deploy/sample/sample.txt").read_text()
     assert wer(words(said), words(" ".join(re.findall(r"^ +\d+\.\d\d  (.+)$", check.output, re.MULTILINE)))) < 0.2
