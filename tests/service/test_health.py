@@ -1,6 +1,5 @@
 """Health: what is told while parts die and come back."""
 
-import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from storage.keys import CANARY_KEY
 from storage.object_store import ObjectStore
 from storage.settings import StorageSettings
 from tests.service.conftest import StartApi
-from tests.stack import Parts, new_store
+from tests.stack import Parts, lose_content, new_store
 
 
 def wait_for(ask: Callable[[], httpx.Response], wanted: Callable[[dict[str, Any]], bool], seconds: float = 20) -> None:
@@ -113,12 +112,7 @@ def test_a_store_that_lost_its_bucket_or_what_is_in_it_is_unhealthy(
     try:
         client = start_api(settings).client
         wait_for(lambda: client.get("/health/ready"), lambda told: told["status"] == "ready")
-        # Its master drops the volumes of a bucket and leaves its list of objects.
-        conf = tmp_path / "store/conf"
-        tls = ssl.create_default_context(cafile=str(conf / "ca.pem"))
-        tls.load_cert_chain(conf / "cert.pem", conf / "key.pem")
-        master = f"https://127.0.0.1:{int(store.url.rpartition(':')[2]) + 1}"
-        httpx.get(f"{master}/col/delete", params={"collection": settings.s3_bucket}, verify=tls).raise_for_status()
+        lose_content(store, settings.s3_bucket)
 
         wait_for(lambda: client.get("/health"), lambda told: told["status"] == "unhealthy")
         emptied = client.get("/health/ready")
