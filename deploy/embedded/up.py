@@ -32,7 +32,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StackFailed(Exception):
-    """Something did not start or did not go on; the message says what its log says."""
+    """Something did not start, did not go on or heard the sample wrongly; the message says what its log says."""
 
 
 class Stopped(BaseException):
@@ -41,7 +41,9 @@ class Stopped(BaseException):
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/up", description="Run the whole stack on this machine.")
-    parser.add_argument("--check", action="store_true", help="stop once the sample is transcribed, with exit code 0")
+    parser.add_argument(
+        "--check", action="store_true", help="stop once the sample is transcribed; 1: not to its very words"
+    )
     arguments = parser.parse_args()
     for wanted in _SIGNALS:
         signal.signal(wanted, _stop)
@@ -68,8 +70,10 @@ def run(*, check: bool) -> None:
         fetch_weights(stack)
         with supervised(stack, lock_file.fileno()) as supervisor:
             wait_until_ready(stack, supervisor)
-            show_sample(stack, sample())
+            recording = sample()
+            text = show_sample(stack, recording)
             if check:
+                compare(text, recording.with_suffix(".txt").read_text())
                 return
             show_links(stack)
             stay(stack, supervisor)
@@ -162,7 +166,8 @@ def sample() -> Path:
     return recordings[0]
 
 
-def show_sample(stack: Stack, recording: Path) -> None:
+def show_sample(stack: Stack, recording: Path) -> str:
+    """Transcribe it and print what comes of it; returns its text."""
     say("sample", f"{recording.relative_to(ROOT)}, put straight into the bucket with a presigned link")
     started = time.monotonic()
     key = stack.service.api_keys.split(",")[0].strip()
@@ -172,6 +177,20 @@ def show_sample(stack: Stack, recording: Path) -> None:
     say("transcribed", f"{result['duration']:.1f} s of {result['language']} in {time.monotonic() - started:.1f} s")
     say("subtitles", job["files"]["srt"]["url"])
     say("all of it", f"{stack.api}/api/v1/status/{job['job_id']}")
+    return str(result["text"])
+
+
+def compare(transcribed: str, spoken: str) -> None:
+    """
+    Raises:
+        StackFailed: they differ in more than case and punctuation.
+    """
+    if _words(transcribed) != _words(spoken):
+        raise StackFailed(f"the sample says\n  {spoken.strip()}\nand not\n  {transcribed.strip()}")
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())
 
 
 def show_links(stack: Stack) -> None:
