@@ -297,11 +297,13 @@ class Pipeline:
 
     def _stored(self, job: Job) -> Transcript | None:
         """The transcript that an earlier attempt stored before it died, if any."""
-        if job.attempts < 2:
-            return None
+        return self._read_transcript(job) if job.attempts >= 2 else None
+
+    def _read_transcript(self, job: Job) -> Transcript | None:
+        """None: it is not there, or it cannot be read and is made again."""
         try:
             return decode(self._objects.get(result_key(job.job_id, "json")), Transcript)
-        except ObjectMissing:
+        except (ObjectMissing, msgspec.DecodeError):
             return None
 
     def _write(self, claim: Claim, transcript: Transcript, warnings: Sequence[str]) -> None:
@@ -311,7 +313,10 @@ class Pipeline:
         try:
             self._objects.put(key, formats.render(transcript, "json"), json, if_absent=True)
         except ObjectExists:
-            transcript = decode(self._objects.get(key), Transcript)
+            stored = self._read_transcript(job)
+            if stored is None:
+                self._objects.put(key, formats.render(transcript, "json"), json)
+            transcript = stored or transcript
         files = {}
         for name, kind in formats.FORMATS.items():
             body = formats.render(transcript, name, layout_of(job.options))

@@ -20,7 +20,7 @@ from actors import formats, messages
 from actors.beside import put_beside
 from actors.layout import layout_of
 from actors.reuse import EarlierResults
-from storage.errors import JobMissing, ObjectMissing, UploadMissing
+from storage.errors import JobMissing, ObjectMissing, StoreRefused, StoreUnavailable, UploadMissing
 from storage.inbox import known_etag
 from storage.job import Job, JobStatus, Source, is_job_id
 from storage.job_store import JobStore
@@ -32,6 +32,9 @@ from storage.structs import decode
 from storage.transcript import Transcript
 
 T = TypeVar("T")
+
+#: 9999-12-31T23:59:59Z: what comes after cannot be written as a date.
+_LAST_SECOND = 253_402_300_799
 
 #: Jobs looked at at once, and how many of them are held in memory.
 _THREADS, _BATCH = 8, 256
@@ -77,7 +80,7 @@ class Recovery:
         self._dry_run = dry_run
 
     def run(self) -> Iterator[Outcome]:
-        """Every job that was accepted and not deleted, the oldest first.
+        """Every job that was accepted and not deleted, the oldest first. One that cannot be read stops no other.
 
         Raises:
             StorageError: the store or Redis does not answer; what is recovered so far stays.
@@ -101,7 +104,13 @@ class Recovery:
             return Outcome(job_id, "there")
         try:
             job = self._job(folder)
-        except Unrecoverable as error:
+            _check_times(job)
+        except (Unrecoverable, StoreRefused) as error:
+            # The store refuses what a note names: a key that is none, say.
+            return Outcome(job_id, "skipped", reason=str(error))
+        except StoreUnavailable as error:
+            # The bytes of one object may be lost; where the store itself is away, this raises.
+            self._objects.check()
             return Outcome(job_id, "skipped", reason=str(error))
         except ObjectMissing:
             return Outcome(job_id, "skipped", reason="it was deleted in this moment")
@@ -222,3 +231,11 @@ class Recovery:
             return decode(self._objects.get(key), kind)
         except msgspec.DecodeError as error:
             raise Unrecoverable(f"{key} cannot be read: {error}") from error
+
+
+def _check_times(job: Job) -> None:
+    """Raises Unrecoverable: a note has a number for a time that is none, which no list of jobs could show."""
+    for name in ("created_at", "started_at", "completed_at", "expires_at"):
+        seconds = getattr(job, name)
+        if seconds is not None and not 0 <= seconds <= _LAST_SECOND:
+            raise Unrecoverable(f"its {name} would be {seconds:g}, which is no time")

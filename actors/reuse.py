@@ -76,7 +76,7 @@ class EarlierResults:
             self._copy(earlier, claim)
         except JobFenced:
             self._sweep(job.job_id)
-        except StorageError as error:
+        except (StorageError, msgspec.DecodeError) as error:
             # The earlier job was deleted in this moment, say. What was copied is as good as a worker's own.
             log.warning("results not reused", job_id=job.job_id, reason=str(error))
             return self._is_lost(claim)

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Make the jobs that Redis lost again, from what lies in the bucket, and send their messages.
 
-Jobs that Redis still knows are left alone: it may run while the service runs, and as often as one likes.
+Jobs that Redis still knows are left alone: it may run while the service runs, and as often as one likes. A job that
+cannot be read from the bucket is skipped with the reason; then the exit code is 1.
 """
 
 import argparse
@@ -47,12 +48,12 @@ def main() -> int:
         return 1
     if arguments.json:
         print(msgspec.json.encode({"dry_run": arguments.dry_run, **counts(outcomes), "jobs": outcomes}).decode())
-        return 0
-    for outcome in outcomes:
-        if outcome.what == "skipped":
-            print(f"  {outcome.job_id} skipped: {outcome.reason}")
-    print(summary(outcomes, dry_run=arguments.dry_run))
-    return 0
+    else:
+        for outcome in outcomes:
+            if outcome.what == "skipped":
+                print(f"  {outcome.job_id} skipped: {outcome.reason}")
+        print(summary(outcomes, dry_run=arguments.dry_run))
+    return 1 if counts(outcomes)["skipped"] else 0
 
 
 def counts(outcomes: Sequence[Outcome]) -> dict[str, int]:

@@ -15,6 +15,10 @@ from service.client_errors import Unreachable, refusal
 _AGAIN = (429, 502, 503, 504)
 _LONGEST_PAUSE_SECONDS = 10.0
 _TIMEOUT = httpx.Timeout(60, connect=10)
+#: A server of this machine is reached without the proxy of the environment, which would look for it on its own.
+WITHOUT_PROXY: dict[str, httpx.BaseTransport | None] = dict.fromkeys(
+    ("all://localhost", "all://127.0.0.1", "all://[::1]")
+)
 
 
 class ApiConnection:
@@ -35,7 +39,7 @@ class ApiConnection:
         self._patience_seconds = patience_seconds
         self._has_answered = False
         try:
-            self._http = httpx.Client(base_url=self.url, headers=headers, timeout=_TIMEOUT)
+            self._http = httpx.Client(base_url=self.url, headers=headers, timeout=_TIMEOUT, mounts=WITHOUT_PROXY)
         except (httpx.InvalidURL, UnicodeEncodeError) as error:
             raise Unreachable("server_unreachable", f"{url!r} with its key cannot be used: {error}") from error
 

@@ -14,6 +14,7 @@ from typing import BinaryIO, Protocol
 import httpx
 
 from service.client_errors import ClientError, Stopped, Unreachable, UploadFailed
+from service.client_http import WITHOUT_PROXY
 from service.client_types import UploadLinks, UploadPart
 
 #: Bytes sent, bytes in all. Called from several threads, one at a time; a part that is sent again takes its bytes back.
@@ -90,7 +91,7 @@ class Sending:
                 waiting.put(part)
         ended: queue.SimpleQueue[ClientError | None] = queue.SimpleQueue()
         limits = httpx.Limits(max_connections=self._parallel)
-        with closing(httpx.Client(timeout=_TIMEOUT, limits=limits)) as store:
+        with closing(httpx.Client(timeout=_TIMEOUT, limits=limits, mounts=WITHOUT_PROXY)) as store:
             count = min(self._parallel, waiting.qsize())
             for _ in range(count):
                 # A daemon: whoever interrupts the program does not wait for a socket that hangs.

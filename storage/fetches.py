@@ -34,10 +34,10 @@ class FetchNote(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_fetch(job_id: str, objects: ObjectStore) -> FetchNote | None:
-    """None: nobody has begun."""
+    """None: nobody has begun, or the note cannot be read, so that the fetch begins again."""
     try:
         return decode(objects.get(fetch_key(job_id)), FetchNote)
-    except ObjectMissing:
+    except (ObjectMissing, msgspec.DecodeError):
         return None
 
 

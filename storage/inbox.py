@@ -229,7 +229,7 @@ def _is_outlived(key: str, objects: ObjectStore) -> bool:
     try:
         noted = decode(objects.get(key), Mark)
         return version_of(objects.head(noted.key)).job_id != _marked_id(key)
-    except (msgspec.DecodeError, RecursionError):
+    except msgspec.DecodeError:
         return False  # Not a mark of ours.
     except StoreRefused:
         return False  # An object that the store does not show to the service.

@@ -1,5 +1,8 @@
 """Names of the objects that the service keeps. They derive from ids, never from what a client says."""
 
+#: Read by every health check: a store can lose what is in a bucket and list it still.
+CANARY_KEY = "bucketscribe-canary.txt"
+
 #: Format → the extension of its result object.
 EXTENSIONS = {"json": "json", "text": "txt", "txt": "txt", "srt": "srt", "vtt": "vtt", "tsv": "tsv"}
 

@@ -26,13 +26,13 @@ from storage.errors import (
     UploadMissing,
     UploadRefused,
 )
+from storage.keys import CANARY_KEY
 from storage.range_reader import RangeReader
 from storage.s3_client import s3_client
 from storage.s3_errors import s3_errors
 from storage.settings import StorageSettings
 
 if TYPE_CHECKING:
-    from types_boto3_s3 import S3Client
     from types_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
 #: Bytes read from a body at once: what a broken connection costs at most.
@@ -128,8 +128,19 @@ class ObjectStore:
             prepare_bucket(self._s3, self._bucket, self._region, self._cors_origins, self._broken_upload_days)
 
     def check(self) -> None:
-        """Ask once whether the bucket can be reached; takes a few seconds at most."""
-        self._check_bucket(self._probe)
+        """Read an object once, which is stored where it is missing; takes a few seconds at most.
+
+        A store that has lost the content of a bucket may still say that the bucket is there.
+        """
+        try:
+            with (
+                s3_errors(f"read {CANARY_KEY}"),
+                closing(self._probe.get_object(Bucket=self._bucket, Key=CANARY_KEY)["Body"]) as body,
+            ):
+                body.read()
+        except ObjectMissing:
+            with s3_errors(f"put {CANARY_KEY}"):
+                self._probe.put_object(Bucket=self._bucket, Key=CANARY_KEY, Body=b"Read by health checks.\n")
 
     # Objects
 
@@ -323,10 +334,10 @@ class ObjectStore:
         page = self._s3.list_objects_v2(Bucket=self._bucket, Prefix=prefix, MaxKeys=1000)
         return [item["Key"] for item in page.get("Contents", [])]
 
-    def _check_bucket(self, s3: "S3Client") -> None:
+    def _check_bucket(self) -> None:
         try:
             with s3_errors(f"bucket {self._bucket}"):
-                s3.head_bucket(Bucket=self._bucket)
+                self._s3.head_bucket(Bucket=self._bucket)
         except ObjectMissing as error:
             # A HEAD has no body, so its 404 does not say what is missing.
             raise BucketMissing(f"bucket {self._bucket} does not exist") from error
@@ -336,7 +347,7 @@ class ObjectStore:
             with s3_errors(f"head {key}"):
                 return self._s3.head_object(Bucket=self._bucket, Key=key)
         except ObjectMissing as error:
-            self._check_bucket(self._s3)
+            self._check_bucket()
             raise ObjectMissing(f"no object has the key {key}") from error
 
     def _read(self, key: str, etag: str, begin: int, end: int) -> bytes:

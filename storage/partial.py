@@ -58,11 +58,14 @@ class Growing:
         return float("inf") if whole else end
 
     def _take(self, chunk: Chunk) -> bool:
-        """False: its result is another cut's, and will be made anew."""
+        """False: its result is another cut's or cannot be read, and will be made again."""
         if chunk.number in self._read:
             return True
         stored = self._objects.get(chunk_result_key(self._job_id, chunk.number))
-        result = decode(stored, ChunkResult)
+        try:
+            result = decode(stored, ChunkResult)
+        except msgspec.DecodeError:
+            return False
         if result.chunk != chunk:
             return False
         self._read.add(chunk.number)

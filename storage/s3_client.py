@@ -29,6 +29,8 @@ def s3_client(session: boto3.Session, settings: StorageSettings, endpoint_url: s
         "max_pool_connections": _CONNECTIONS,
         "request_checksum_calculation": settings.s3_checksums,
         "response_checksum_validation": settings.s3_checksums,
+        # Without it the proxy of the environment, which is meant for the internet, would see every recording.
+        "proxies": dict.fromkeys(("http", "https"), settings.s3_proxy_url) if settings.s3_proxy_url else {},
         **overrides,
     }
     options["s3"] = {"addressing_style": "path", **overrides.get("s3", {})}

@@ -16,8 +16,17 @@ _DECODERS: dict[Any, msgspec.json.Decoder[Any]] = {}
 
 
 def decode(text: bytes | str, kind: type[T]) -> T:
-    """What msgspec.json.decode(text, type=kind) gives, and raises."""
-    return _decoder(kind).decode(text)
+    """What msgspec.json.decode(text, type=kind) gives.
+
+    Raises:
+        msgspec.ValidationError: it is JSON of another kind.
+        msgspec.DecodeError: it is not JSON. msgspec itself has no error of its own for bytes that are not UTF-8, and
+            none for lists in lists in lists.
+    """
+    try:
+        return _decoder(kind).decode(text)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error
 
 
 def convert(value: object, kind: type[T], *, strict: bool = True, from_attributes: bool = False) -> T:

@@ -4,12 +4,15 @@ import base64
 import secrets
 
 import msgspec
+import structlog
 
 from storage.errors import ObjectExists, ObjectMissing
 from storage.job import Job
 from storage.keys import webhook_key
 from storage.object_store import ObjectStore
 from storage.structs import decode
+
+log = structlog.get_logger()
 
 #: Begins a signing secret; what follows is base64 (Standard Webhooks, https://www.standardwebhooks.com).
 SECRET_PREFIX = "whsec_"
@@ -33,10 +36,13 @@ def new_secret() -> str:
 
 
 def find_endpoint(owner: str, objects: ObjectStore) -> Endpoint | None:
-    """None: this owner has never needed one."""
+    """None: this owner has never needed one, or it cannot be read: one owner's must not stop the webhooks of all."""
     try:
         return decode(objects.get(webhook_key(owner)), Endpoint)
     except ObjectMissing:
+        return None
+    except msgspec.DecodeError as error:
+        log.warning("webhook settings unreadable", key=webhook_key(owner), reason=str(error))
         return None
 
 
@@ -49,6 +55,9 @@ def ensure_endpoint(owner: str, objects: ObjectStore) -> Endpoint:
         try:
             objects.put(webhook_key(owner), msgspec.json.encode(made), "application/json", if_absent=True)
         except ObjectExists:
+            if find_endpoint(owner, objects) is None:
+                # What is there cannot be read, so nothing signs with it.
+                put_endpoint(owner, made, objects)
             continue
         return made
 

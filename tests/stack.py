@@ -2,9 +2,11 @@
 
 import secrets
 import shutil
+import ssl
 import sys
 from pathlib import Path
 
+import httpx
 import msgspec
 
 from deploy.embedded.parts import HOST, STORE_PORTS, Part, free_port, redis_part, store_part
@@ -36,6 +38,15 @@ def new_store(folder: Path) -> StoreServer:
     part = msgspec.structs.replace(part, argv=[*part.argv, "-volume.max=1000"])
     running = Running(part, lambda: store_answers(port))
     return StoreServer(running=running, url=f"http://{HOST}:{port}", access_key=access_key, secret_key=secret_key)
+
+
+def lose_content(server: StoreServer, bucket: str) -> None:
+    """Its master drops what all objects of a bucket hold, and leaves bucket and objects in every list."""
+    conf = server.running.part.directory / "conf"
+    tls = ssl.create_default_context(cafile=str(conf / "ca.pem"))
+    tls.load_cert_chain(conf / "cert.pem", conf / "key.pem")
+    address = f"https://{HOST}:{int(server.url.rpartition(':')[2]) + 1}/col/delete"
+    httpx.get(address, params={"collection": bucket}, verify=tls, trust_env=False).raise_for_status()
 
 
 def new_redis(folder: Path) -> RedisServer:

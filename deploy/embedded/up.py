@@ -17,10 +17,10 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from deploy.embedded.demo import DemoFailed, transcribe
-from deploy.embedded.parts import ProgramMissing
+from deploy.embedded.parts import ProgramMissing, SocketTaken
 from deploy.embedded.programs import supervisor_ini
 from deploy.embedded.running import redis_answers, store_answers
-from deploy.embedded.stack import Stack, StackRefused, check_ports, lock, plan, remember
+from deploy.embedded.stack import Stack, StackRefused, check_ports, close_to_others, lock, plan, remember
 from deploy.embedded.with_parent import tied_to_parent
 from deploy.environment import ROOT, merged, read_file
 from storage.settings import SettingsError
@@ -32,7 +32,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StackFailed(Exception):
-    """Something did not start or did not go on; the message says what its log says."""
+    """Something did not start, did not go on or heard the sample wrongly; the message says what its log says."""
 
 
 class Stopped(BaseException):
@@ -41,13 +41,17 @@ class Stopped(BaseException):
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/up", description="Run the whole stack on this machine.")
-    parser.add_argument("--check", action="store_true", help="stop once the sample is transcribed, with exit code 0")
+    parser.add_argument(
+        "--check", action="store_true", help="stop once the sample is transcribed; 1: not to its very words"
+    )
     arguments = parser.parse_args()
     for wanted in _SIGNALS:
         signal.signal(wanted, _stop)
+    # For the programs, too: supervisord sets its own setting only when it runs as a daemon.
+    os.umask(0o077)
     try:
         run(check=arguments.check)
-    except (StackRefused, StackFailed, SettingsError, DemoFailed, ProgramMissing) as error:
+    except (StackRefused, StackFailed, SettingsError, DemoFailed, ProgramMissing, SocketTaken) as error:
         print(f"✗ {error}", file=sys.stderr)
         return 1
     except Stopped:
@@ -61,12 +65,15 @@ def run(*, check: bool) -> None:
     say("data", str(stack.folder))
     with lock(stack.folder) as lock_file:
         check_ports(stack)
+        close_to_others(stack.folder)
         remember(stack)
         fetch_weights(stack)
         with supervised(stack, lock_file.fileno()) as supervisor:
             wait_until_ready(stack, supervisor)
-            show_sample(stack, sample())
+            recording = sample()
+            text = show_sample(stack, recording)
             if check:
+                compare(text, recording.with_suffix(".txt").read_text())
                 return
             show_links(stack)
             stay(stack, supervisor)
@@ -159,7 +166,8 @@ def sample() -> Path:
     return recordings[0]
 
 
-def show_sample(stack: Stack, recording: Path) -> None:
+def show_sample(stack: Stack, recording: Path) -> str:
+    """Transcribe it and print what comes of it; returns its text."""
     say("sample", f"{recording.relative_to(ROOT)}, put straight into the bucket with a presigned link")
     started = time.monotonic()
     key = stack.service.api_keys.split(",")[0].strip()
@@ -169,6 +177,20 @@ def show_sample(stack: Stack, recording: Path) -> None:
     say("transcribed", f"{result['duration']:.1f} s of {result['language']} in {time.monotonic() - started:.1f} s")
     say("subtitles", job["files"]["srt"]["url"])
     say("all of it", f"{stack.api}/api/v1/status/{job['job_id']}")
+    return str(result["text"])
+
+
+def compare(transcribed: str, spoken: str) -> None:
+    """
+    Raises:
+        StackFailed: they differ in more than case and punctuation.
+    """
+    if _words(transcribed) != _words(spoken):
+        raise StackFailed(f"the sample says\n  {spoken.strip()}\nand not\n  {transcribed.strip()}")
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())
 
 
 def show_links(stack: Stack) -> None:

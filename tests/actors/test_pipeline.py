@@ -17,7 +17,7 @@ from actors.audio.flac import encode_flac
 from deploy.embedded.running import Running
 from storage.errors import ObjectMissing
 from storage.job import new_job_id
-from storage.keys import result_key
+from storage.keys import result_key, source_key
 from storage.partial import partial_segments
 from storage.transcript import Transcript
 from tests.actors.conftest import Convert
@@ -107,6 +107,17 @@ def test_a_recording_that_breaks_off_is_transcribed_as_far_as_it_goes_with_a_war
 
     assert job.status == "completed"
     assert any("breaks off after 1." in warning for warning in job.warnings)
+
+
+def test_a_transcript_that_cannot_be_read_is_replaced(world: World, worker: Running, clip: Sample) -> None:
+    job_id, recording = new_job_id(), clip.path.read_bytes()
+    world.objects.put(source_key(job_id), recording, "audio/wav")
+    world.objects.put(result_key(job_id, "json"), b'{"text": "\xff', "application/json")
+
+    job = world.finished(world.enqueue(job_id, len(recording)))
+
+    assert (job.status, job.attempts) == ("completed", 1)
+    assert world.transcript(job_id).text
 
 
 @pytest.mark.parametrize("ending", ["wav", "mp3"])

@@ -30,6 +30,7 @@ from storage.keys import source_key
 from storage.object_store import ObjectStore
 from storage.settings import StorageSettings
 from tests.conftest import ROOT, Sample
+from tests.listener import listening
 from tests.service.apis import Api
 from tests.service.conftest import StartApi
 from tests.service.gate import Gate, gate_to
@@ -212,6 +213,30 @@ def test_a_story_goes_on_where_its_connection_broke(quiet_api: Api, tmp_path: Pa
                 quiet_api.client.post(f"/api/v1/jobs/{job.job_id}/cancel")
 
     assert [one for one in told if one != "awaiting_upload"] == ["pending", "cancelled"]
+
+
+def test_a_server_of_this_machine_is_reached_without_a_proxy(
+    quiet_api: Api, talk: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with listening() as proxy:
+        for name, value in proxy.variables.items():
+            monkeypatch.setenv(name, value)
+
+        job = Client(quiet_api.url, state_folder=tmp_path).submit(talk.path)
+
+        assert job.status == "pending"
+        assert proxy.connections == 0
+
+
+def test_a_server_elsewhere_is_reached_through_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    with listening() as proxy:
+        for name, value in proxy.variables.items():
+            monkeypatch.setenv(name, value)
+
+        with pytest.raises(Unreachable):
+            Client("http://example.invalid", patience_seconds=0).job("01a203b845cddfe3ab439e")
+
+        assert proxy.connections > 0
 
 
 @contextmanager

@@ -2,15 +2,18 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
 
 from storage.job_store import JobStore, WorkerState
+from storage.keys import CANARY_KEY
+from storage.object_store import ObjectStore
 from storage.settings import StorageSettings
 from tests.service.conftest import StartApi
-from tests.stack import Parts, new_store
+from tests.stack import Parts, lose_content, new_store
 
 
 def wait_for(ask: Callable[[], httpx.Response], wanted: Callable[[dict[str, Any]], bool], seconds: float = 120) -> None:
@@ -94,3 +97,32 @@ def test_a_store_that_hangs_does_not_hang_the_rest(
     assert (told.status_code, told.json()["checks"]["storage"]["status"]) == (503, "error")
     assert told.json()["checks"]["redis"]["status"] == "ok"
     assert alive == [200, 200, 200]
+
+
+def test_a_store_that_lost_its_bucket_or_what_is_in_it_is_unhealthy(
+    start_api: StartApi, fresh_settings: StorageSettings, tmp_path: Path
+) -> None:
+    store = new_store(tmp_path / "store")
+    settings = msgspec.structs.replace(
+        fresh_settings, s3_endpoint_url=store.url, s3_access_key=store.access_key, s3_secret_key=store.secret_key
+    )
+    store.running.start()
+    try:
+        client = start_api(settings).client
+        wait_for(lambda: client.get("/health/ready"), lambda told: told["status"] == "ready")
+        lose_content(store, settings.s3_bucket)
+
+        wait_for(lambda: client.get("/health"), lambda told: told["status"] == "unhealthy")
+        emptied = client.get("/health/ready")
+        objects = ObjectStore(settings)
+        objects.delete(CANARY_KEY)
+        again = client.get("/health/ready")
+        objects.delete_prefix("bucketscribe-")
+        objects._s3.delete_bucket(Bucket=settings.s3_bucket)
+        gone = client.get("/health/ready")
+    finally:
+        store.running.kill()
+
+    assert (emptied.status_code, emptied.json()["checks"]["storage"]["detail"]) == (503, "storage_unavailable")
+    assert again.status_code == 200
+    assert (gone.status_code, gone.json()["checks"]["storage"]["detail"]) == (503, "bucket_missing")
