@@ -12,7 +12,6 @@ from actors.audio.flac import encode_flac
 from actors.errors import AudioTooLong, AudioUnreadable
 from storage.errors import StoreUnavailable
 from tests.actors.conftest import PICTURE, Convert
-from tests.conftest import Sample
 from tests.recordings import riff, tone, wav, wav_of_blocks
 
 #: File ending → ffmpeg's options.

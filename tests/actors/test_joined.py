@@ -75,7 +75,9 @@ def test_both_of_two_joined_files_are_heard(kind: str, rate: str, convert: Conve
     assert warnings == []
 
 
-@pytest.mark.parametrize("kinds", [("vorbis", "opus", "flac in ogg"), ("opus", "vorbis", "opus"), ("wav", "m4a", "flv")])
+@pytest.mark.parametrize(
+    "kinds", [("vorbis", "opus", "flac in ogg"), ("opus", "vorbis", "opus"), ("wav", "m4a", "flv")]
+)
 def test_three_files_of_different_kinds_are_heard(kinds: tuple[str, ...], convert: Convert) -> None:
     parts = [
         convert(wav(sine(hertz)), KINDS[kind][0], *KINDS[kind][1:])

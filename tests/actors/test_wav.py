@@ -49,7 +49,7 @@ def test_a_big_endian_wav_of_a_kind_that_is_not_known_is_refused_with_it() -> No
     recording = bytearray(riff(tone(1.0), ">i2"))
     recording[20:22] = (0x11).to_bytes(2, "big")
 
-    with pytest.raises(AudioUnreadable, match="big-endian WAV .* format 0x0011"):
+    with pytest.raises(AudioUnreadable, match=r"big-endian WAV .* format 0x0011"):
         heard(bytes(recording))
 
 
