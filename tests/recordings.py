@@ -56,6 +56,7 @@ def riff(samples: np.ndarray, kind: str = "<i2", *, mask: int | None = None, len
         mask: loudspeakers that the header states; None: a header without them.
         length: bytes of sound that the header claims, if not those that there are.
     """
+    sound: bytes
     order, number, size = kind[0], kind[1], int(kind[2:])
     frames = np.atleast_2d(samples).T.ravel()
     if number == "i":
@@ -73,4 +74,5 @@ def riff(samples: np.ndarray, kind: str = "<i2", *, mask: int | None = None, len
         header += struct.pack(f"{order}IHH", tag, 0, 16) + bytes.fromhex("800000aa00389b71")
     body = b"WAVE" + b"fmt " + struct.pack(f"{order}I", len(header)) + header
     body += b"data" + struct.pack(f"{order}I", len(sound) if length is None else length) + sound
-    return (b"RIFF" if order == "<" else b"RIFX") + struct.pack(f"{order}I", len(body)) + body
+    magic = b"RIFF" if order == "<" else b"RIFX"
+    return magic + struct.pack(f"{order}I", len(body)) + body

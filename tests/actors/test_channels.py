@@ -41,7 +41,8 @@ def noise(seconds: float, seed: int, level: float = 0.2) -> np.ndarray:
     samples = round(seconds * SAMPLE_RATE)
     spectrum = np.fft.rfft(np.random.default_rng(seed).standard_normal(samples))
     sound = np.fft.irfft(spectrum / np.sqrt(np.arange(1, len(spectrum) + 1)), samples)
-    return (level * sound / np.abs(sound).max()).astype(np.float32)
+    scaled: np.ndarray = level * sound / np.abs(sound).max()
+    return scaled.astype(np.float32)
 
 
 def one_speaking(channels: int, speaking: int, voice: np.ndarray) -> np.ndarray:

@@ -15,14 +15,16 @@ SECONDS = 20
 def amplified(samples: np.ndarray, decibels: float, bits: int = 24) -> np.ndarray:
     """At another level, as a recording of so many bits holds it."""
     steps = 2 ** (bits - 1)
-    return (np.rint(samples * 10 ** (decibels / 20) * steps) / steps).astype(np.float32)
+    raised: np.ndarray = np.rint(samples * 10 ** (decibels / 20) * steps) / steps
+    return raised.astype(np.float32)
 
 
 def colored_noise(slope: float) -> np.ndarray:
     """0: white, 1: pink, 2: brown. As loud as a voice."""
     spectrum = np.fft.rfft(np.random.default_rng(1).standard_normal(SECONDS * SAMPLE_RATE))
     sound = np.fft.irfft(spectrum / np.arange(1, len(spectrum) + 1) ** (slope / 2), SECONDS * SAMPLE_RATE)
-    return (0.05 * sound / np.sqrt(np.mean(sound**2))).astype(np.float32)
+    level: np.ndarray = 0.05 * sound / np.sqrt(np.mean(sound**2))
+    return level.astype(np.float32)
 
 
 def hum() -> np.ndarray:
