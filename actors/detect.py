@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from actors.audio.decode import SAMPLE_RATE, decode
+from actors.audio.decode import SAMPLE_RATE, DecodeOptions, decode_channels
 from actors.engine import Engine
 from storage.job import Job
 from storage.object_store import ObjectStore
@@ -25,9 +25,9 @@ def detect_language(
     """
     heard: list[np.ndarray] = []
     with objects.open(job.source.key) as recording:
-        for block in decode(recording):
+        for block in decode_channels(recording, DecodeOptions(audio_track=job.options.audio_track)):
             check()
-            heard.append(block)
+            heard.append(block[0])
             if sum(map(len, heard)) >= HEARD_SECONDS * SAMPLE_RATE:
                 break
     samples = np.concatenate(heard)[: HEARD_SECONDS * SAMPLE_RATE]

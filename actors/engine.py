@@ -24,6 +24,7 @@ from faster_whisper.transcribe import restore_speech_timestamps
 from faster_whisper.vad import SpeechTimestampsMap, VadOptions, get_speech_timestamps
 
 from actors.audio.decode import SAMPLE_RATE
+from actors.audio.loudness import raise_quiet
 from actors.decoder import Decoder
 from actors.devices import choose_device
 from actors.errors import InvalidOptions
@@ -113,6 +114,7 @@ class Engine:
         language = _agreed_language(decoder.whisper, options)
         if language is not None:
             return language, 1.0
+        samples = raise_quiet(samples)
         windows = list(plan(samples, listen(samples), decoder.shape, everything=not options.vad_filter))
         # Spread over the speech: a recording may begin in another language than it goes on in, or with music.
         voters = windows[:: math.ceil(len(windows) / VOTERS)] if windows else []
@@ -130,6 +132,7 @@ class Engine:
         decoder = self._loaded(options.model)
         options = msgspec.structs.replace(options, language=_agreed_language(decoder.whisper, options))
         duration = len(samples) / SAMPLE_RATE
+        samples = raise_quiet(samples)
         if (options.engine or self._settings.engine) == "sequential":
             return self._sequential(decoder, samples, options, follow=False)
         probabilities = listen(samples)

@@ -182,8 +182,12 @@ class Pipeline:
 
     def _reading(self, job: Job, recording: RangeReader, lease: Lease, warnings: list[str]) -> Reading:
         def blocks() -> Iterator[np.ndarray]:
-            separate = job.options.channels == "separate"
-            options = DecodeOptions(max_seconds=self._settings.max_duration, separate=separate)
+            options = DecodeOptions(
+                max_seconds=self._settings.max_duration,
+                max_channels=self._settings.max_channels,
+                separate=job.options.channels == "separate",
+                audio_track=job.options.audio_track,
+            )
             for block in decode_channels(recording, options, warnings):
                 lease.check()
                 yield block

@@ -35,6 +35,8 @@ class ActorSettings(msgspec.Struct, frozen=True, kw_only=True):
     errand_threads: Annotated[int, Meta(ge=1, le=1000)] = 4
     #: Seconds of audio that a recording may last.
     max_duration: Seconds = 4 * 3600
+    #: Channels that a recording may have, together or each on its own (6 MB of memory a channel).
+    max_channels: Annotated[int, Meta(ge=1, le=64)] = 32
     #: A recording is cut at the next pause once a chunk holds so many seconds, and anyhow at the second number.
     chunk_target_seconds: Annotated[int, Meta(ge=5, le=600)] = 60
     chunk_max_seconds: Annotated[int, Meta(ge=10, le=900)] = 90

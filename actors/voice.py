@@ -7,6 +7,7 @@ import numpy as np
 from faster_whisper.vad import get_vad_model
 
 from actors.audio.decode import SAMPLE_RATE
+from actors.audio.loudness import Loudness
 
 #: Samples in a frame of the model: 32 ms.
 FRAME = 512
@@ -36,7 +37,8 @@ class VoiceActivity:
     """The probability of speech in each frame of a recording, whatever the size of the blocks it comes in.
 
     The model's memory and the samples of an unfinished frame are carried from block to block, so that a recording gives
-    the same probabilities in one block as in many. One object listens to one recording.
+    the same probabilities in one block as in many. A quiet one is raised first, by what was heard of it so far. One
+    object listens to one recording.
     """
 
     def __init__(self) -> None:
@@ -45,6 +47,7 @@ class VoiceActivity:
         self._c = np.zeros((1, 1, 128), np.float32)
         self._context = np.zeros(_CONTEXT, np.float32)
         self._rest = np.zeros(0, np.float32)
+        self._loudness = Loudness()
 
     def listen(self, samples: np.ndarray) -> np.ndarray:
         """Probabilities, shape (frames,), of the frames that these samples complete.
@@ -52,7 +55,7 @@ class VoiceActivity:
         Args:
             samples: float32 in [-1, 1] at 16 kHz, shape (samples,), any number of them.
         """
-        joined = np.concatenate([self._rest, samples])
+        joined = np.concatenate([self._rest, self._loudness.raise_quiet(samples)])
         whole = len(joined) // FRAME * FRAME
         self._rest = joined[whole:]
         frames = joined[:whole].reshape(-1, FRAME)

@@ -44,6 +44,12 @@ _MINUTE_BYTES = 60 * _SAMPLE_RATE * _SAMPLE_BYTES
 #: Longer than any client waits.
 _DAY_SECONDS = 86_400.0
 
+Track = Annotated[
+    str,
+    Parameter(
+        max_length=64, description="Which audio track: a number, counted from 1, or a language; empty: the main one."
+    ),
+]
 Encode = Annotated[bool, Parameter(description="false: the file is raw 16-bit little-endian mono samples at 16 kHz.")]
 
 
@@ -109,6 +115,7 @@ async def transcribe(
     word_timestamps: Annotated[bool, Parameter(description="The JSON has the times of words, too.")] = False,
     vad_filter: Annotated[bool, Parameter(description="Leave stretches without speech out.")] = True,
     encode: Encode = True,
+    audio_track: Track = "",
 ) -> Response[bytes]:
     """The form field is `audio_file`. When the client goes away its job is cancelled. Other parameters are ignored."""
     asked = {
@@ -118,6 +125,7 @@ async def transcribe(
         "vad_filter": "true" if vad_filter else "false",
         "timestamp_granularity": "word" if word_timestamps else "segment",
         "response_format": _FORMATS[output],
+        "audio_track": audio_track,
     }
     job = await _done(request, backend, asked, _shape(encode), segment_details=output == "json")
     content = await sync_to_thread(_answer, job.job_id, output, backend)
@@ -141,10 +149,12 @@ async def transcribe(
     request_max_body_size=None,
 )
 async def detect_language(
-    request: Request[Any, Any, State], backend: Backend, encode: Encode = True
+    request: Request[Any, Any, State], backend: Backend, encode: Encode = True, audio_track: Track = ""
 ) -> Response[DetectedLanguage]:
     """In the first minute of the form's `audio_file`. It is a job like any other, whose transcript has no text."""
-    job = await _done(request, backend, {}, _shape(encode, _MINUTE_BYTES), task="detect_language")
+    job = await _done(
+        request, backend, {"audio_track": audio_track}, _shape(encode, _MINUTE_BYTES), task="detect_language"
+    )
     transcript = decode(await sync_to_thread(stored, job.job_id, "json", backend), Transcript)
     code = transcript.language
     answer = DetectedLanguage(

@@ -137,6 +137,7 @@ def transcribe(
     channels: Annotated[
         Literal["mixed", "separate"] | None, _work("separate: each on its own, as the two sides of a call.")
     ] = None,
+    audio_track: Annotated[str | None, _work("Its number, or a language; default: the file's main one.")] = None,
     segment_details: Annotated[
         bool | None, _work("JSON has what the decoder knew of each segment.", "--segment-details")
     ] = None,

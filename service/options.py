@@ -56,6 +56,13 @@ class OptionFields(SubtitleFields, frozen=True, kw_only=True):
         Literal["mixed", "separate"],
         Meta(description="separate: each channel is transcribed on its own, as the two sides of a call."),
     ] = "mixed"
+    audio_track: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=64)] | Annotated[int, Meta(ge=1, le=1000)] | None,
+        Meta(
+            description="Of a file with several: a number, counted from 1, or a language; default: the main one.",
+            examples=[2, "en"],
+        ),
+    ] = None
     segment_details: Annotated[
         bool, Meta(description="The JSON has what the decoder knew of each segment: its tokens and probabilities.")
     ] = False
@@ -183,9 +190,14 @@ def fill_in(given: OptionFields, default_model: str, layout: Layout) -> Options:
 
 
 def _with_known_names(options: Fields) -> Fields:
-    """The language's code in small letters, however it came."""
+    """The language's code in small letters and the track as text, however they came."""
     if options.model is not None and options.model not in MODELS:
         raise invalid("model", f"{options.model[:100]!r} is not a known model", list(MODELS))
+    if options.audio_track is not None:
+        track = str(options.audio_track).strip()
+        if not track or (track.isdecimal() and not int(track)):
+            raise invalid("audio_track", "it is a number, counted from 1, or a language")
+        options = msgspec.structs.replace(options, audio_track=track)
     if options.language is None:
         return options
     language = options.language.lower()

@@ -65,6 +65,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     priority: Priority = "normal"
     #: separate: each channel is transcribed on its own and its segments carry its number (a stereo call).
     channels: Literal["mixed", "separate"] = "mixed"
+    #: Of a file with several: a number, counted from 1, or a language; None: the main one.
+    audio_track: str | None = None
     #: Keep with each segment what the decoder knew of it: tokens, probabilities, temperature (OpenAI's verbose_json).
     segment_details: bool = False
     #: Where the job is posted to when it has ended; None: where its key's jobs are posted to, if anywhere.

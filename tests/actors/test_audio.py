@@ -12,8 +12,7 @@ from actors.audio.flac import encode_flac
 from actors.errors import AudioTooLong, AudioUnreadable
 from storage.errors import StoreUnavailable
 from tests.actors.conftest import PICTURE, Convert
-from tests.conftest import Sample
-from tests.recordings import tone, wav, wav_of_blocks
+from tests.recordings import riff, tone, wav, wav_of_blocks
 
 #: File ending → ffmpeg's options.
 CONTAINERS: dict[str, tuple[str, ...]] = {
@@ -270,13 +269,38 @@ def test_an_error_of_the_source_comes_out_while_an_mp4_is_opened(spoken: bytes, 
         list(decode(Failing(recording, recording.index(b"moov") - 64, lost)))
 
 
-def test_a_flac_chunk_comes_back_bit_for_bit(speech: dict[str, list[Sample]]) -> None:
-    samples = np.concatenate(list(decode(io.BytesIO(speech["en"][-1].path.read_bytes()))))
+def test_a_flac_chunk_of_a_16_bit_recording_comes_back_bit_for_bit(spoken: bytes, convert: Convert) -> None:
+    samples = samples_of(convert(spoken, "wav", "-ar", "16000", "-ac", "1", "-c:a", "pcm_s16le"))
 
     flac = encode_flac(samples)
 
-    assert np.array_equal(np.concatenate(list(decode(io.BytesIO(flac)))), samples)
+    assert np.array_equal(samples_of(flac), samples)
     assert len(flac) < 2 * len(samples)
+
+
+def test_a_flac_chunk_of_another_recording_comes_back_but_for_the_last_of_16_bits(spoken: bytes) -> None:
+    samples = samples_of(spoken)
+
+    flac = encode_flac(samples)
+
+    assert np.abs(samples_of(flac) - samples).max() <= 2**-16
+    assert len(flac) < 2 * len(samples)
+
+
+def test_a_flac_chunk_of_a_quiet_recording_keeps_24_bits(spoken: bytes) -> None:
+    samples = samples_of(spoken) * np.float32(0.001)
+
+    flac = encode_flac(samples)
+
+    assert np.abs(samples_of(flac) - samples).max() <= 2**-24
+
+
+def test_a_quiet_recording_of_24_bits_keeps_what_they_hold() -> None:
+    voice = tone(2.0)
+
+    heard = samples_of(riff(voice * 0.001, "<i3"))
+
+    assert np.abs(heard * 1000 - voice).max() < 2e-4
 
 
 def test_separate_channels_come_apart_and_mixed_ones_together() -> None:
