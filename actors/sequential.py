@@ -24,9 +24,6 @@ from storage.transcript import Details, Segment, Word
 #: Tokens of the prompt, and of the hotwords, where there are both: with Whisper's marks less than half of its 448.
 _PROMPT_TOKENS = 100
 
-#: Above this temperature a text is too uncertain to guide what follows it; faster-whisper's own limit.
-_FOLLOWED_TEMPERATURE = 0.5
-
 
 def segments(
     decoder: Decoder,
@@ -37,21 +34,20 @@ def segments(
     *,
     follow: bool,
 ) -> Iterator[Segment]:
-    """What is said in the stretches. `follow`: each of Whisper's windows is decoded after the text before it."""
+    """What is said in the stretches.
+
+    `follow`: within a stretch each of Whisper's windows is decoded after the text before it. Beyond a gap Whisper would
+    repeat that text where it hears no other.
+    """
     whisper = decoder.whisper
     told = arguments(settings, options) | _fitted(whisper, options, follow=follow)
     told["condition_on_previous_text"] = follow
-    prompt = _tokens(whisper, f" {told['initial_prompt'].strip()}") if told["initial_prompt"] else []
-    before: list[int] = []
     number, earliest = 0, 0.0
     for stretch in stretches:
-        told["initial_prompt"] = [*prompt, *before] or None
         found, _ = whisper.transcribe(stretch.samples, language=language, **told)
         for segment in found:
             if not _spoken(segment, stretch):
                 continue
-            if follow:
-                before = [*before, *segment.tokens] if segment.temperature <= _FOLLOWED_TEMPERATURE else []
             ours = _segment(number, segment, stretch, earliest)
             if options.segment_details:
                 ours = msgspec.structs.replace(ours, details=_details(segment, stretch))
