@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from actors.audio.decode import SAMPLE_RATE
+from actors.levels import Levels
 from actors.voice import FRAME
 
 #: Samples → the probability of speech in each whole frame of FRAME samples; carries its state from call to call.
@@ -88,6 +89,8 @@ class Reading:
         self._reached: list[float] = []
         #: Seconds read so far.
         self.seconds = 0.0
+        #: Of what was read, complete once `rest` is taken.
+        self.levels = Levels()
 
     @property
     def channels(self) -> int:
@@ -101,12 +104,14 @@ class Reading:
                 self._cutters = [self._new_cutter() for _ in block]
                 self._reached = [0.0] * len(block)
             self.seconds += block.shape[1] / SAMPLE_RATE
+            self.levels.add(block)
             for channel, cutter in enumerate(self._cutters):
                 for piece in cutter.add(block[channel]):
                     yield self._told(channel, piece)
 
     def rest(self) -> list[Piece]:
         """What is left at the end, one piece a channel at most."""
+        self.levels.finish()
         return [self._told(channel, piece) for channel, cutter in enumerate(self._cutters) for piece in cutter.finish()]
 
     def _told(self, channel: int, piece: Piece) -> Piece:

@@ -16,7 +16,8 @@ from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import get_suppressed_tokens
 
 from actors.audio.decode import SAMPLE_RATE
-from actors.guards import UNHEARD_SECONDS, compression_ratio, guessed, repeats, says_twice, silent, worded
+from actors.guards import UNHEARD_SECONDS, compression_ratio, guessed, invented, repeats, says_twice, silent, worded
+from actors.timing import Timing, at_the_voice
 from actors.windows import FEATURES_PER_SECOND, Shape, Window
 from storage.transcript import Details, Word
 
@@ -201,11 +202,16 @@ class Decoder:
         texts: Sequence["_Text"],
     ) -> None:
         """Give the segments their words, by the attention of the decoder; a tenth of the time on top."""
+        # faster-whisper reads the first segment of each window.
+        spoken = [index for index, text in enumerate(texts) if text.segments]
+        if not spoken:
+            return
+        windows = [requests[index].window for index in spoken]
         self.whisper.add_word_timestamps(
-            [text.segments for text in texts],
+            [texts[index].segments for index in spoken],
             tokenizers[0],
-            encoded,
-            [len(request.window.samples) * FEATURES_PER_SECOND // SAMPLE_RATE for request in requests],
+            encoded if len(spoken) == len(texts) else _part(encoded, spoken),
+            [len(window.samples) * FEATURES_PER_SECOND // SAMPLE_RATE for window in windows],
             _PREPENDED,
             _APPENDED,
             0.0,
@@ -281,6 +287,8 @@ class _Text:
             self.segments.append({"seek": 0, "start": start, "end": end, "tokens": tokens})
 
     def pieces(self) -> list[Piece]:
+        if self._request.window.doubtful and invented(self._text, self.log_probability):
+            return []
         confidence = round(min(float(np.exp(self.log_probability)), 1.0), 4)
         seconds = self._request.window.seconds
         details = self._details() if self._request.details else None
@@ -288,8 +296,10 @@ class _Text:
         for segment in self.segments:
             words = _words(segment["words"], seconds) if self._request.words else None
             start, end = min(float(segment["start"]), seconds), min(float(segment["end"]), seconds)
+            text = self._tokenizer.decode(segment["tokens"])
+            timing = at_the_voice(Timing(start, end, words), text, self._request.window)
             known = details and msgspec.structs.replace(details, tokens=segment["tokens"])
-            pieces.append(Piece(start, end, self._tokenizer.decode(segment["tokens"]), confidence, words, known))
+            pieces.append(Piece(timing.start, timing.end, text, confidence, timing.words, known))
         return pieces
 
     def _details(self) -> Details:

@@ -10,19 +10,16 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 import structlog
 from faster_whisper import WhisperModel
-from faster_whisper.transcribe import restore_speech_timestamps
-from faster_whisper.vad import SpeechTimestampsMap, VadOptions, get_speech_timestamps
 
+from actors import sequential
 from actors.audio.decode import SAMPLE_RATE
 from actors.audio.loudness import raise_quiet
 from actors.decoder import Decoder
@@ -32,30 +29,17 @@ from actors.languages import LANGUAGES
 from actors.result import Result
 from actors.settings import ActorSettings
 from actors.voice import listen, noisy
-from actors.windowed import VOTERS, Windowed, vote
-from actors.windows import plan
+from actors.windowed import VOTERS, Windowed, agreed
+from actors.windows import Shape, plan
 from storage.job import Options
-from storage.transcript import Details, Segment, Word
 
 log = structlog.get_logger()
 
 #: Seconds of speech that are computed in one go: about 0.5 GB; an hour would be 3.2 GB.
 STRETCH_SECONDS = 600
 
-VAD = VadOptions(max_speech_duration_s=STRETCH_SECONDS)
-
-#: Whisper's own limits: above the one and below the other a window holds no speech.
-_NO_SPEECH_PROBABILITY = 0.6
-_LOG_PROBABILITY = -1.0
-
-#: Tokens of the prompt, and of the hotwords, where there are both: with Whisper's marks less than half of its 448.
-_PROMPT_TOKENS = 100
-
-#: What VAD takes for speech in music comes out as a word or two below this.
-_MUMBLED_LOG_PROBABILITY = -1.2
-
-#: A span of speech as Silero gives it: {"start", "end"} in samples.
-Span = dict[str, int]
+#: What Whisper hears at once.
+_WHISPER_SECONDS = 30.0
 
 
 class Engine:
@@ -115,10 +99,11 @@ class Engine:
         if language is not None:
             return language, 1.0
         samples = raise_quiet(samples)
-        windows = list(plan(samples, listen(samples), decoder.shape, everything=not options.vad_filter))
+        planned = list(plan(samples, listen(samples), decoder.shape, everything=not options.vad_filter))
+        windows = [window for window in planned if not window.doubtful] or planned
         # Spread over the speech: a recording may begin in another language than it goes on in, or with music.
         voters = windows[:: math.ceil(len(windows) / VOTERS)] if windows else []
-        return vote([(window, decoder.detect_language(window)) for window in voters])
+        return agreed(decoder, [(window, decoder.detect_language(window)) for window in voters])
 
     def transcribe(self, samples: np.ndarray, options: Options) -> Result:
         """Transcribe 16 kHz mono float32 samples, shape (samples,).
@@ -133,30 +118,31 @@ class Engine:
         options = msgspec.structs.replace(options, language=_agreed_language(decoder.whisper, options))
         duration = len(samples) / SAMPLE_RATE
         samples = raise_quiet(samples)
-        if (options.engine or self._settings.engine) == "sequential":
-            return self._sequential(decoder, samples, options, follow=False)
         probabilities = listen(samples)
-        if noisy(samples, probabilities):
+        asked = (options.engine or self._settings.engine) == "sequential"
+        if asked or noisy(samples, probabilities):
             # The text before a window helps Whisper to hear through noise, and short windows have none: babble
             # 10 dB below the speech gave 10.1 % word errors in them against 6.8 %, 5 dB 34 against 19 % (base).
-            return self._sequential(decoder, samples, options, follow=True)
-        windows = plan(samples, probabilities, decoder.shape, everything=not options.vad_filter)
-        return self._windowed.transcribe(decoder, windows, duration, options)
+            result = self._sequential(decoder, samples, probabilities, options, follow=not asked)
+        else:
+            windows = plan(samples, probabilities, decoder.shape, everything=not options.vad_filter)
+            result = self._windowed.transcribe(decoder, windows, duration, options)
+        return result
 
-    def _sequential(self, decoder: Decoder, samples: np.ndarray, options: Options, *, follow: bool) -> Result:
+    def _sequential(
+        self, decoder: Decoder, samples: np.ndarray, probabilities: np.ndarray, options: Options, *, follow: bool
+    ) -> Result:
         """faster-whisper as it is. `follow`: each window is decoded after the text before it."""
         duration = len(samples) / SAMPLE_RATE
-        spans = _speech(samples, self._stretch_seconds, vad_filter=options.vad_filter)
-        stretches = list(_stretches(spans, self._stretch_seconds))
+        shape = Shape(self._stretch_seconds, _WHISPER_SECONDS)
+        stretches = list(plan(samples, probabilities, shape, everything=not options.vad_filter))
         if not stretches:
             return Result(options.language or "en", 0.0, duration, iter(()))
         language, probability = options.language, 1.0
         if language is None:
             language, probability = self.detect_language(samples, options)
-        model = decoder.whisper
-        told = arguments(self._settings, options) | _fitted(model, options) | {"condition_on_previous_text": follow}
-        segments = _segments(model, samples, stretches, language, told, details=options.segment_details)
-        return Result(language, probability, duration, segments)
+        found = sequential.segments(decoder, stretches, language, self._settings, options, follow=follow)
+        return Result(language, probability, duration, found)
 
     def close(self) -> None:
         """Finish the windows in hand and end the engine's threads: one at work at exit would abort the process."""
@@ -214,60 +200,6 @@ class Engine:
         return self._settings.whisper_threads or _cores()
 
 
-def _segments(
-    model: WhisperModel,
-    samples: np.ndarray,
-    stretches: list[list[Span]],
-    language: str,
-    told: dict[str, Any],
-    *,
-    details: bool,
-) -> Iterator[Segment]:
-    last = int(len(samples) * 1000 / SAMPLE_RATE) / 1000
-    number, earliest = 0, 0.0
-    for stretch in stretches:
-        found, _ = model.transcribe(_heard(samples, stretch), language=language, **told)
-        for segment in restore_speech_timestamps(found, stretch, SAMPLE_RATE):
-            if _spoken(segment):
-                ours = _segment(number, segment, earliest, last)
-                if details:
-                    ours = msgspec.structs.replace(ours, details=_details(segment, stretch))
-                number, earliest = number + 1, ours.end
-                yield ours
-
-
-def arguments(settings: ActorSettings, options: Options) -> dict[str, Any]:
-    """What faster-whisper's `transcribe` is told beside sound and language. The benchmarks tell it the same."""
-    return {
-        "task": options.task,
-        "beam_size": settings.beam_size,
-        "temperature": _ladder(options.temperature),
-        "initial_prompt": options.prompt,
-        "hotwords": options.hotwords,
-        "word_timestamps": options.timestamp_granularity == "word",
-        # With it tiny.en lost whole sentences after long gaps (word errors 20.5 against 12.4 %, 176 s of read
-        # sentences); base was even (8.4 against 9.0 %).
-        "condition_on_previous_text": False,
-    }
-
-
-def _fitted(model: WhisperModel, options: Options) -> dict[str, str | None]:
-    """Prompt and hotwords as far as both find room before the text: faster-whisper bounds each, but not their sum.
-
-    What is too long loses the beginning of the prompt and the end of the hotwords, as faster-whisper does.
-    """
-    if not (options.prompt and options.hotwords):
-        return {}
-    tokenizer = model.hf_tokenizer
-    prompt, hotwords = (
-        tokenizer.encode(text, add_special_tokens=False).ids for text in (options.prompt, options.hotwords)
-    )
-    return {
-        "initial_prompt": tokenizer.decode(prompt[-_PROMPT_TOKENS:]),
-        "hotwords": tokenizer.decode(hotwords[:_PROMPT_TOKENS]),
-    }
-
-
 def _cores() -> int:
     """Cores that this process may use, where the system can tell."""
     if hasattr(os, "sched_getaffinity"):
@@ -287,93 +219,3 @@ def _agreed_language(model: WhisperModel, options: Options) -> str | None:
     if options.language is not None and model.hf_tokenizer.token_to_id(f"<|{options.language}|>") is None:
         raise InvalidOptions(f"language: the model {options.model} does not know {options.language!r}")
     return options.language
-
-
-def _ladder(temperature: float) -> list[float]:
-    """Where decoding starts and where it goes on when a window fails its checks: up to 1.0 in steps of 0.2."""
-    return [round(temperature + 0.2 * step, 2) for step in range(6) if temperature + 0.2 * step <= 1.001]
-
-
-def _speech(samples: np.ndarray, stretch_seconds: int, *, vad_filter: bool) -> list[Span]:
-    """Where speech is, in samples, in spans of at most a stretch; without the filter, all of the audio."""
-    if not len(samples):
-        return []
-    spans: list[Span] = get_speech_timestamps(samples, replace(VAD, max_speech_duration_s=stretch_seconds))
-    if vad_filter:
-        return spans
-    # Everything is to be heard; the ends of speech are still the best places to cut.
-    limit = stretch_seconds * SAMPLE_RATE
-    ends = [*(span["end"] for span in spans[:-1]), len(samples)]
-    whole = zip([0, *ends], ends, strict=False)
-    return [{"start": at, "end": min(at + limit, end)} for start, end in whole for at in range(start, end, limit)]
-
-
-def _stretches(spans: Iterable[Span], stretch_seconds: int) -> Iterator[list[Span]]:
-    """Group neighbouring spans so that each group holds at most a stretch of sound."""
-    stretch: list[Span] = []
-    length = 0
-    for span in spans:
-        samples = span["end"] - span["start"]
-        if stretch and length + samples > stretch_seconds * SAMPLE_RATE:
-            yield stretch
-            stretch, length = [], 0
-        stretch.append(span)
-        length += samples
-    if stretch:
-        yield stretch
-
-
-def _heard(samples: np.ndarray, stretch: list[Span]) -> np.ndarray:
-    """The samples of a stretch, one span after the other."""
-    return np.concatenate([samples[span["start"] : span["end"]] for span in stretch])
-
-
-def _spoken(segment: Any) -> bool:
-    """Whether somebody said it; False for what Whisper invents on music and noise."""
-    if not any(letter.isalnum() for letter in segment.text):
-        return False
-    if segment.no_speech_prob > _NO_SPEECH_PROBABILITY and segment.avg_logprob < _LOG_PROBABILITY:
-        return False
-    return not (segment.avg_logprob < _MUMBLED_LOG_PROBABILITY and len(segment.text.split()) <= 2)
-
-
-def _segment(number: int, heard: Any, earliest: float, last: float) -> Segment:
-    """faster-whisper's segment as ours: times between `earliest` and `last` and in order, probabilities from 0 to 1."""
-    clock = _Clock(earliest, last)
-    start = clock.tick(heard.start)
-    words = None
-    if heard.words is not None:
-        words = [
-            Word(word.word, clock.tick(word.start), clock.tick(word.end), _share(word.probability))
-            for word in heard.words
-        ]
-    return Segment(number, start, clock.tick(heard.end), heard.text, _share(float(np.exp(heard.avg_logprob))), words)
-
-
-def _details(heard: Any, stretch: list[Span]) -> Details:
-    """What faster-whisper knows of a segment. Its `seek` counts in the stretch, where silence is left out."""
-    begins = SpeechTimestampsMap(stretch, SAMPLE_RATE).get_original_time(heard.seek / 100)
-    return Details(
-        tokens=list(heard.tokens),
-        avg_logprob=round(float(heard.avg_logprob), 4),
-        compression_ratio=round(float(heard.compression_ratio), 4),
-        no_speech_prob=_share(heard.no_speech_prob),
-        temperature=float(heard.temperature),
-        seek=round(begins * 100),
-    )
-
-
-class _Clock:
-    """Times in seconds that never go back and never pass the end: Whisper's may, by a few hundredths."""
-
-    def __init__(self, earliest: float, last: float) -> None:
-        self._now = earliest
-        self._last = last
-
-    def tick(self, seconds: float) -> float:
-        self._now = max(self._now, min(round(float(seconds), 3), self._last))
-        return self._now
-
-
-def _share(probability: float) -> float:
-    return round(min(max(float(probability), 0.0), 1.0), 4)

@@ -15,6 +15,9 @@ MUMBLED_LOG_PROBABILITY, MUMBLED_SILENCE_LOG_PROBABILITY = -1.2, -0.5
 #: Above this probability of silence, a guessed text is no text; Whisper's own limit.
 MAX_SILENCE_PROBABILITY = 0.6
 
+#: A text below this is not believed where hardly anybody speaks.
+MIN_DOUBTFUL_LOG_PROBABILITY = -0.7
+
 #: Speech after the last timestamp that is worth another look, in seconds.
 UNHEARD_SECONDS = 0.8
 
@@ -62,3 +65,8 @@ def worded(text: str, log_probability: float, silence_probability: float) -> boo
 def silent(log_probability: float, silence_probability: float) -> bool:
     """Whether the model hears nothing and what it wrote is a guess."""
     return silence_probability > MAX_SILENCE_PROBABILITY and guessed(log_probability)
+
+
+def invented(text: str, log_probability: float) -> bool:
+    """Whether what seems to be said in music or silence is made up."""
+    return log_probability < MIN_DOUBTFUL_LOG_PROBABILITY or repeats(text)

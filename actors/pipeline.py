@@ -28,6 +28,7 @@ from actors.detect import detect_language
 from actors.engine import Engine
 from actors.layout import layout_of
 from actors.lease import Lease
+from actors.levels import store_levels, stored_levels
 from actors.outcome import carry_out, carry_out_job
 from actors.result import Result
 from actors.settings import ActorSettings
@@ -165,10 +166,11 @@ class Pipeline:
                     number += 1
         rest = reading.rest()
         if number == 0:
-            self._finish_here(claim, lease, rest, reading.seconds, warnings)
+            self._finish_here(claim, lease, rest, reading, warnings)
             return
         for following, piece in enumerate(not_reached(rest, reached), number):
             self._announce(claim, following, piece)
+        store_levels(job.job_id, reading.levels, self._objects)
         facts = {"duration": str(round(reading.seconds, 3)), "warnings": msgspec.json.encode(warnings).decode()}
         log.info(
             "recording cut",
@@ -205,10 +207,10 @@ class Pipeline:
             self._send_chunk(job, ready)
 
     def _finish_here(
-        self, claim: Claim, lease: Lease, pieces: Sequence[Piece], duration: float, warnings: list[str]
+        self, claim: Claim, lease: Lease, pieces: Sequence[Piece], reading: Reading, warnings: list[str]
     ) -> None:
         """The short cut: transcribe what is in memory, no more than a chunk (a channel), and write it."""
-        job = claim.job
+        job, duration = claim.job, reading.seconds
         transcript = self._stored(job)
         if transcript is None:
             options, probability = job.options, 0.0
@@ -235,7 +237,7 @@ class Pipeline:
                 found = [telling.segments]
             language = options.language or "en"
             transcript = self._transcript(job, language, probability, duration, merged(found))
-        self._write(claim, transcript, warnings)
+        self._write(claim, transcript, [*warnings, *reading.levels.warnings(transcript.segments)])
 
     def _chunk(self, claim: ChunkClaim, lease: Lease) -> None:
         """Transcribe a chunk, unless its result is stored: by a worker that died then, or before Redis was lost."""
@@ -283,7 +285,8 @@ class Pipeline:
                 found.append(result.segments)
             language, probability = job.language or "en", job.language_probability or 0.0
             transcript = self._transcript(job, language, probability, job.duration or 0.0, merged(found))
-        self._write(claim, transcript, job.warnings)
+        levels = stored_levels(job.job_id, self._objects)
+        self._write(claim, transcript, [*job.warnings, *levels.warnings(transcript.segments)])
         self._objects.delete_prefix(f"chunks/{job.job_id}/")
         self._chunks.forget(job.job_id)
 

@@ -1,5 +1,6 @@
 """Where speech is: Silero's voice activity model, the one inside faster-whisper, fed block by block."""
 
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -26,11 +27,30 @@ _SPEECH = 0.5
 _NOISE_DECIBELS, _NOISE_SECONDS, _NOISE_SPEECH_SECONDS = 18.0, 20.0, 2.0
 
 
+#: A frame that is surely speech, and the share of such frames in half a second of clear speech.
+_SURE, _SURE_SHARE, _SURE_FRAMES = 0.9, 0.4, 16
+
+#: What is doubtful has no such half second, a mean probability below this, and is so long, in frames: 1 s inside a
+#: stretch, 0.5 s as a whole one. Music reaches 0.3 to 0.7; speech that is no clearer has nothing clear beside it.
+_DOUBTFUL, _DOUBTFUL_FRAMES, _DOUBTFUL_STRETCH = 0.72, 31, 16
+
+#: Frames from the onset of a voice to the first that is surely speech, at most, with a margin: 0.25 s.
+_ONSET_FRAMES = 8
+
+#: Frames before a stretch in which sounds are that go on in it, if they are not that much quieter than the voice.
+_BEFORE_FRAMES, _BEFORE_DECIBELS = 16, 18.0
+
+#: Frames around the edge of clear speech among which the least probable one is the place to cut.
+_EDGE_FRAMES = 12
+
+
 class Span(NamedTuple):
     """A stretch of speech, in samples; the end is exclusive."""
 
     start: int
     end: int
+    #: Hardly taken for speech, beside speech that surely is: music, mostly.
+    doubtful: bool = False
 
 
 class VoiceActivity:
@@ -147,3 +167,69 @@ def find_speech(
         Span(max(start * FRAME - padding, before), min(stop * FRAME + padding, after))
         for (start, stop), before, after in zip(spoken, edges, edges[1:], strict=False)
     ]
+
+
+def without_doubt(spans: Sequence[Span], probabilities: np.ndarray) -> list[Span]:
+    """The same stretches, with those marked and cut off that are doubtful.
+
+    Where nothing is clear, as on some telephones, nothing is doubtful.
+    """
+    sure = (probabilities >= _SURE).astype(np.float32)
+    clear = np.convolve(sure, np.ones(_SURE_FRAMES) / _SURE_FRAMES, "same") >= _SURE_SHARE
+    if not clear.any():
+        return list(spans)
+    return [part for span in spans for part in _parts(span, probabilities, sure > 0, clear)]
+
+
+def from_onset(span: Span, probabilities: np.ndarray, decibels: np.ndarray) -> Span:
+    """The stretch from the voice on, where it begins in the middle of a sound that is hardly speech.
+
+    Args:
+        decibels: of each frame, as the probabilities.
+    """
+    first, last = span.start // FRAME, min(-(-span.end // FRAME), len(probabilities))
+    sure = first + np.flatnonzero(probabilities[first:last] >= _SURE)
+    before = decibels[max(first - _BEFORE_FRAMES, 0) : first]
+    if not len(sure) or not len(before):
+        return span
+    onset = int(sure[0]) - _ONSET_FRAMES
+    quiet = before.mean() < decibels[sure[:_BEFORE_FRAMES]].mean() - _BEFORE_DECIBELS
+    if quiet or onset <= first or probabilities[first:onset].mean() >= _DOUBTFUL:
+        return span
+    return span._replace(start=onset * FRAME)
+
+
+def _parts(span: Span, probabilities: np.ndarray, sure: np.ndarray, clear: np.ndarray) -> Iterator[Span]:
+    """A stretch of speech as clear and doubtful ones, in order, without gaps."""
+    first, last = span.start // FRAME, min(-(-span.end // FRAME), len(probabilities))
+    frames = first + np.flatnonzero(clear[first:last])
+    if not len(frames):
+        hardly = last - first >= _DOUBTFUL_STRETCH and probabilities[first:last].mean() < _DOUBTFUL
+        yield span._replace(doubtful=bool(hardly))
+        return
+    # Around each run of clear half seconds, up to the frames that are hardly speech.
+    runs = np.split(frames, np.flatnonzero(np.diff(frames) > _DOUBTFUL_FRAMES) + 1)
+    edges = [_edges(run, probabilities, sure) for run in runs]
+    bounds = [first, *(min(max(edge, first), last) for pair in edges for edge in pair), last]
+    at = span.start
+    for number, (begin, end) in enumerate(pairwise(bounds)):
+        between = number % 2 == 0
+        if between and end - begin >= _DOUBTFUL_FRAMES and probabilities[begin:end].mean() < _DOUBTFUL:
+            if begin * FRAME > at:
+                yield Span(at, begin * FRAME)
+            yield Span(max(begin * FRAME, at), min(end * FRAME, span.end), doubtful=True)
+            at = end * FRAME
+    if at < span.end:
+        yield Span(at, span.end)
+
+
+def _edges(run: np.ndarray, probabilities: np.ndarray, sure: np.ndarray) -> tuple[int, int]:
+    """First and last frame, exclusive, of the clear speech that a run of clear half seconds belongs to."""
+    half = _SURE_FRAMES // 2
+    low, high = max(run[0] - half, 0), run[-1] + half
+    frames = low + np.flatnonzero(sure[low:high])
+    begin, end = int(frames[0]), int(frames[-1]) + 1
+    before = max(begin - _EDGE_FRAMES, 0)
+    return before + int(np.argmin(probabilities[before : begin + 1])), end + int(
+        np.argmin(probabilities[end - 1 : end + _EDGE_FRAMES])
+    )

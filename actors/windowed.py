@@ -25,6 +25,9 @@ _AHEAD = 24
 #: Windows that vote on the language, and seconds that give one its whole vote.
 VOTERS, _ENOUGH_SECONDS = 4, 5.0
 
+#: A vote below this is unsure.
+_SURE = 0.8
+
 #: A window whose text fails its checks is sampled at these steps above the temperature asked for.
 _TEMPERATURE_STEP = 0.2
 
@@ -71,8 +74,8 @@ class Recording:
         if self.language is not None:
             return
         answers = {place: future.result() for future, place in self._pending.items()}
-        self.language, self.language_probability = vote(
-            [(place.request.window, decoded.languages or {}) for place, decoded in answers.items()]
+        self.language, self.language_probability = agreed(
+            self._decoder, [(place.request.window, decoded.languages or {}) for place, decoded in answers.items()]
         )
         self._pending.clear()
         for place, decoded in answers.items():
@@ -136,6 +139,16 @@ class Recording:
             return
         rest = request.window.after(decoded.rest)
         self._submit(place, msgspec.structs.replace(request, window=rest), first=True)
+
+
+def agreed(decoder: Decoder, heard: Sequence[tuple[Window, dict[str, float]]]) -> tuple[str, float]:
+    """As `vote`, of windows with speech. If unsure, they are heard again in Whisper's own length, which counts."""
+    voters = [each for each in heard if not each[0].doubtful] or heard
+    language, probability = vote(voters)
+    if not voters or probability >= _SURE:
+        return language, probability
+    longer = [msgspec.structs.replace(window, features=CAREFUL_FEATURES) for window, _ in voters]
+    return vote([(window, decoder.detect_language(window)) for window in longer])
 
 
 def vote(heard: Sequence[tuple[Window, dict[str, float]]]) -> tuple[str, float]:

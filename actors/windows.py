@@ -6,14 +6,14 @@ in it need no map. A cut through a word costs two words, the half before it and 
 chosen together, the quietest places against the number of windows.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 import msgspec
 import numpy as np
 
 from actors.audio.decode import SAMPLE_RATE
-from actors.voice import FRAME, Span, find_speech
+from actors.voice import FRAME, Span, find_speech, from_onset, without_doubt
 
 #: Frames of log-mel features a second.
 FEATURES_PER_SECOND = 100
@@ -52,10 +52,14 @@ class Window(msgspec.Struct, frozen=True):
     start: int
     #: float32 in [-1, 1] at 16 kHz, shape (samples,).
     samples: np.ndarray
-    #: Where in the samples there is speech.
+    #: Where in the samples there is speech, or whatever else is to be written down.
     speech: tuple[Span, ...]
     #: Frames of features that the encoder is given.
     features: int
+    #: Where in the samples a voice is heard.
+    voice: tuple[Span, ...] = ()
+    #: It is hardly speech, if any: what seems to be said in it is believed only if it is probable.
+    doubtful: bool = False
 
     @property
     def seconds(self) -> float:
@@ -65,8 +69,13 @@ class Window(msgspec.Struct, frozen=True):
         """The rest of this window, from the first speech after a sample on."""
         rest = [span for span in self.speech if span.end > sample]
         first = max(sample, rest[0].start) if rest else sample
-        speech = tuple(Span(max(0, span.start - first), span.end - first) for span in rest)
-        return Window(self.start + first, self.samples[first:], speech, self.features)
+        return msgspec.structs.replace(
+            self,
+            start=self.start + first,
+            samples=self.samples[first:],
+            speech=_inside(self.speech, first, len(self.samples)),
+            voice=_inside(self.voice, first, len(self.samples)),
+        )
 
     def speech_between(self, start: int, end: int) -> int:
         """Samples of speech within a part of this window."""
@@ -83,33 +92,58 @@ def plan(samples: np.ndarray, probabilities: np.ndarray, shape: Shape, *, everyt
         samples: float32 in [-1, 1] at 16 kHz, shape (samples,).
         probabilities: of speech, one for each frame of the samples, as actors.voice.listen gives them.
     """
-    spans = _covering(probabilities) if everything else find_speech(probabilities)
     limit, gap = round(shape.speech * SAMPLE_RATE), round(shape.gap * SAMPLE_RATE)
-    loudness = _loudness(samples, probabilities)
+    found = without_doubt(find_speech(probabilities), probabilities)
+    spans = _covering(found, len(probabilities) * FRAME, gap) if everything else found
+    decibels = _decibels(samples, len(probabilities))
+    voice = [from_onset(span, probabilities, decibels) for span in found if not span.doubtful]
+    loudness = _loudness(decibels, probabilities)
     for island in _islands(spans, gap):
         for part in _cut(island, limit, loudness):
-            yield _window(samples, part, spans, shape)
+            yield _window(samples, part, island, voice, shape)
 
 
-def _window(samples: np.ndarray, part: Span, spans: Sequence[Span], shape: Shape) -> Window:
+def _window(samples: np.ndarray, part: Span, island: Sequence[Span], voice: Sequence[Span], shape: Shape) -> Window:
     start, end = part.start, min(part.end, len(samples))
+    return Window(
+        start,
+        samples[start:end],
+        _inside(island, start, end),
+        shape.features_of(end - start),
+        _inside(voice, start, end),
+        island[0].doubtful,
+    )
+
+
+def _inside(spans: Iterable[Span], start: int, end: int) -> tuple[Span, ...]:
+    """The parts of the stretches between two samples, counted from the first."""
     inside = (Span(max(span.start, start) - start, min(span.end, end) - start) for span in spans)
-    speech = tuple(span for span in inside if span.end > span.start)
-    return Window(start, samples[start:end], speech, shape.features_of(end - start))
+    return tuple(span for span in inside if span.end > span.start)
 
 
-def _covering(probabilities: np.ndarray) -> list[Span]:
-    """The stretches of speech, widened until they touch each other and both ends."""
-    end = len(probabilities) * FRAME
-    edges = [0, *((a.end + b.start) // 2 for a, b in pairwise(find_speech(probabilities))), end]
-    return [Span(start, stop) for start, stop in pairwise(edges) if stop > start]
+def _covering(voice: Sequence[Span], end: int, gap: int) -> list[Span]:
+    """All of a recording: stretches of speech that touch, and what is between those further apart, doubtful."""
+    covering: list[Span] = []
+    for span in voice:
+        reached = covering[-1].end if covering else 0
+        if span.start - reached > gap:
+            covering.append(Span(reached, span.start, doubtful=True))
+            reached = span.start
+        elif covering:
+            reached = (reached + span.start) // 2
+            covering[-1] = covering[-1]._replace(end=reached)
+        covering.append(span._replace(start=reached))
+    if not covering or end - covering[-1].end > gap:
+        covering.append(Span(covering[-1].end if covering else 0, end, doubtful=bool(covering)))
+    covering[-1] = covering[-1]._replace(end=end)
+    return [span for span in covering if span.end > span.start]
 
 
 def _islands(spans: Sequence[Span], gap: int) -> Iterator[list[Span]]:
-    """Neighbouring stretches, in groups that are further apart than the gap."""
+    """Neighbouring stretches, in groups that are further apart than the gap or not as clear as each other."""
     group: list[Span] = []
     for span in spans:
-        if group and span.start - group[-1].end > gap:
+        if group and (span.start - group[-1].end > gap or span.doubtful != group[-1].doubtful):
             yield group
             group = []
         group.append(span)
@@ -117,13 +151,17 @@ def _islands(spans: Sequence[Span], gap: int) -> Iterator[list[Span]]:
         yield group
 
 
-def _loudness(samples: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """How much a cut at each frame would hurt, 0 to 1: half its loudness, half its probability of speech."""
-    padded = np.zeros(len(probabilities) * FRAME, np.float32)
+def _decibels(samples: np.ndarray, frames: int) -> np.ndarray:
+    """How loud each frame is, shape (frames,)."""
+    padded = np.zeros(frames * FRAME, np.float32)
     padded[: min(len(samples), len(padded))] = samples[: len(padded)]
-    if not len(padded):
+    return np.asarray(10 * np.log10(np.mean(padded.reshape(-1, FRAME) ** 2, axis=1) + 1e-9))
+
+
+def _loudness(decibels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """How much a cut at each frame would hurt, 0 to 1: half its loudness, half its probability of speech."""
+    if not len(decibels):
         return np.zeros(0, np.float32)
-    decibels = 10 * np.log10(np.mean(padded.reshape(-1, FRAME) ** 2, axis=1) + 1e-9)
     quiet, loud = np.percentile(decibels, [10, 90])
     level = np.clip((decibels - quiet) / max(loud - quiet, 1.0), 0, 1)
     return np.convolve((level + probabilities) / 2, np.ones(_QUIET_FRAMES) / _QUIET_FRAMES, "same")

@@ -52,6 +52,11 @@ def chunk_result_key(job_id: str, number: int) -> str:
     return f"chunks/{job_id}/{number:04d}.json"
 
 
+def levels_key(job_id: str) -> str:
+    """How loud the recording is, second by second, as JSON: for the assembly of its chunks."""
+    return f"chunks/{job_id}/levels.json"
+
+
 def webhook_key(owner: str) -> str:
     """Where an owner's jobs are posted to, and the secret that signs them, as JSON."""
     return f"webhooks/{owner or 'everyone'}.json"

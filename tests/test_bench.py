@@ -26,6 +26,7 @@ LONG_RECORDINGS = {
     "scale": {"efficiency"},
     "fair": {"wait_chunks"},
     "quality": {"words_from_silence_and_noise", "repeats"},
+    "languages": {"right_over_faster_whisper"},
     "recover": {"seconds", "seconds_restarted"},
 }
 DOORS = {

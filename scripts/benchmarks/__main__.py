@@ -16,6 +16,7 @@ from scripts.benchmarks import (
     events,
     fair,
     ingest,
+    languages,
     long,
     many,
     overhead,
@@ -85,6 +86,11 @@ BENCHMARKS: dict[str, Benchmark] = {
         "text invented on silence and noise, word errors a language with both engines, repeated phrases",
         quality.run,
         {"words_from_silence_and_noise": Target(most=0), "repeats": Target(most=0)},
+    ),
+    "languages": Benchmark(
+        "how often the language of a clip is detected, over faster-whisper's own detection",
+        languages.run,
+        {"right_over_faster_whisper": Target(least=1)},
     ),
     "recover": Benchmark(
         "from the kill -9 of a worker to the restart of what it had in work",

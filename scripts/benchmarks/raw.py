@@ -19,9 +19,11 @@ import msgspec
 import numpy as np
 import psutil
 from faster_whisper import BatchedInferencePipeline, WhisperModel
+from faster_whisper.vad import VadOptions
 
 from actors.audio.decode import decode
-from actors.engine import VAD, Engine, arguments
+from actors.engine import STRETCH_SECONDS, Engine
+from actors.sequential import arguments
 from actors.settings import ActorSettings
 from deploy.environment import ROOT
 from scripts.benchmarks.benchmark import BenchmarkFailed
@@ -36,6 +38,9 @@ from storage.settings import StorageSettings, read_settings
 How = Literal["as the worker", "defaults", "batched", "engine"]
 
 Answer = TypeVar("Answer", bound=msgspec.Struct)
+
+#: Speech in stretches no longer than the worker's.
+_VAD = VadOptions(max_speech_duration_s=STRETCH_SECONDS)
 
 #: Variables that change how fast the same code is.
 _ALLOCATOR_AND_THREADS = re.compile(r"MALLOC_|GLIBC_TUNABLES|LD_PRELOAD|OMP_|MKL_|CT2_")
@@ -191,7 +196,7 @@ class Models:
         return BatchedInferencePipeline(self._model)
 
     def _as_the_worker(self, path: str, language: str | None) -> Iterable[Any]:
-        told = {**arguments(self._settings, self._options), "vad_filter": True, "vad_parameters": VAD}
+        told = {**arguments(self._settings, self._options), "vad_filter": True, "vad_parameters": _VAD}
         segments: Iterable[Any] = self._model.transcribe(path, language=language, **told)[0]
         return segments
 

@@ -21,7 +21,7 @@ from scripts.benchmarks.benchmark import Bench, BenchmarkFailed
 from scripts.benchmarks.recordings import Clip, Recording
 
 #: Languages of the wheel that have no prompts.
-_WHEEL_LANGUAGES = ("hi", "ja", "pl", "pt", "zh")
+WHEEL_LANGUAGES = ("hi", "ja", "pl", "pt", "zh")
 _FLITE_SENTENCES = 40
 #: Between two parts of a long recording, in seconds.
 _PAUSE_SECONDS = 1.0
@@ -106,7 +106,7 @@ def language_samples(bench: Bench, speech: Voices, seconds: float) -> list[Recor
         # Three clips: said oftener, they tell no more.
         samples += [
             recordings.join(language, recordings.wheel_clips(language), min(seconds, 30), _SEED, (0.3, 1.5))
-            for language in _WHEEL_LANGUAGES
+            for language in WHEEL_LANGUAGES
         ]
     return samples
 

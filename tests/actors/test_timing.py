@@ -1,0 +1,105 @@
+"""Times that take in more than the voice, and where they go. No weights."""
+
+import numpy as np
+import pytest
+
+from actors.audio.decode import SAMPLE_RATE
+from actors.timing import Timing, at_the_voice
+from actors.voice import FRAME, Span, find_speech, from_onset, without_doubt
+from actors.windows import Shape, Window, plan
+from storage.transcript import Word
+from tests.sounds import noise
+
+
+def window(*voice: tuple[float, float]) -> Window:
+    spans = tuple(Span(round(start * SAMPLE_RATE), round(end * SAMPLE_RATE)) for start, end in voice)
+    return Window(0, np.zeros(10 * SAMPLE_RATE, np.float32), spans, 1500, spans)
+
+
+def frames(*runs: tuple[float, float]) -> np.ndarray:
+    """Probabilities of speech: so many seconds of one each."""
+    return np.concatenate([np.full(round(seconds * SAMPLE_RATE / FRAME), p, np.float32) for seconds, p in runs])
+
+
+@pytest.mark.parametrize(
+    ("voice", "before", "after"),
+    [
+        ([(3.0, 5.0)], (0.0, 7.0), (3.0, 5.0)),
+        ([(3.0, 5.0)], (3.2, 4.8), (3.2, 4.8)),
+        ([(0.5, 2.0), (3.0, 5.0)], (2.0, 6.0), (3.0, 5.0)),
+        ([(0.5, 2.0), (3.0, 5.0)], (0.0, 6.0), (0.5, 5.0)),
+        # What Silero does not take for a voice, and what it takes too little of.
+        ([(3.0, 5.0)], (6.0, 8.0), (6.0, 8.0)),
+        ([(3.0, 3.1)], (0.0, 4.0), (0.0, 4.0)),
+    ],
+)
+def test_a_text_begins_and_ends_with_the_voice(
+    voice: list[tuple[float, float]], before: tuple[float, float], after: tuple[float, float]
+) -> None:
+    timing = at_the_voice(Timing(*before), " Hello there, you.", window(*voice))
+
+    assert (timing.start, timing.end) == after
+
+
+def test_its_first_and_last_word_do_too() -> None:
+    words = [Word(" Hello", 0.0, 3.4, 0.9), Word(" there,", 3.4, 3.9, 0.9), Word(" you.", 3.9, 6.0, 0.9)]
+
+    timing = at_the_voice(Timing(0.0, 6.0, words), " Hello there, you.", window((3.0, 5.0)))
+
+    assert (timing.start, timing.end) == (3.0, 5.0)
+    assert [(word.start, word.end) for word in timing.words or []] == [(3.0, 3.4), (3.4, 3.9), (3.9, 5.0)]
+
+
+def test_words_before_what_is_taken_for_the_voice_keep_their_times() -> None:
+    words = [Word(" Hello", 0.0, 0.5, 0.9), Word(" there,", 0.5, 0.9, 0.9), Word(" you.", 3.9, 6.0, 0.9)]
+
+    timing = at_the_voice(Timing(0.0, 6.0, words), " Hello there, you.", window((3.0, 5.0)))
+
+    assert timing.start == 0.5
+    assert [word.start for word in timing.words or []] == [0.5, 0.5, 3.9]
+
+
+def test_music_beside_speech_is_a_stretch_of_its_own() -> None:
+    probabilities = frames((1, 0.1), (5, 0.6), (3, 0.97), (0.3, 0.6), (3, 0.97), (4, 0.65), (2, 0.0))
+
+    spans = without_doubt(find_speech(probabilities), probabilities)
+
+    assert [span.doubtful for span in spans] == [True, False, True]
+    assert [round(span.end / SAMPLE_RATE, 1) for span in spans] == pytest.approx([6.0, 12.3, 16.5], abs=0.5)
+    assert spans[0].end == spans[1].start
+    assert spans[1].end == spans[2].start
+
+
+@pytest.mark.parametrize(
+    "probabilities",
+    [
+        # A telephone's voice, of which Silero is nowhere sure; a hoarse sentence among clear ones; a soft word.
+        frames((1, 0.1), (3, 0.6), (1, 0.85), (2, 0.65), (1, 0.0)),
+        frames((1, 0.1), (3, 0.97), (2, 0.8), (3, 0.97), (1, 0.0)),
+        frames((1, 0.1), (3, 0.97), (0.6, 0.6), (3, 0.97), (1, 0.0)),
+    ],
+)
+def test_weak_speech_stays_where_it_is(probabilities: np.ndarray) -> None:
+    spans = find_speech(probabilities)
+
+    assert without_doubt(spans, probabilities) == spans
+
+
+def test_a_voice_begins_late_only_in_a_sound_that_goes_on() -> None:
+    probabilities = frames((2, 0.1), (0.9, 0.6), (3, 0.97))
+    (span,) = find_speech(probabilities)
+    loud, quiet = np.full(len(probabilities), -20.0), np.where(probabilities > 0.5, -20.0, -60.0)
+
+    assert from_onset(span, probabilities, loud).start / SAMPLE_RATE == pytest.approx(2.65, abs=0.05)
+    assert from_onset(span, probabilities, quiet) == span
+
+
+def test_everything_is_in_exactly_one_window_and_what_is_no_speech_is_doubtful() -> None:
+    probabilities = frames((20, 0.0), (4, 0.97), (1, 0.0), (4, 0.97), (10, 0.0), (3, 0.97), (1, 0.0))
+    samples = noise(len(probabilities) * FRAME / SAMPLE_RATE)[: len(probabilities) * FRAME]
+
+    windows = list(plan(samples, probabilities, Shape(13.0, 15.0), everything=True))
+
+    np.testing.assert_array_equal(np.concatenate([window.samples for window in windows]), samples)
+    assert [window.doubtful for window in windows] == [True, True, False, True, False]
+    assert [len(window.voice) for window in windows] == [0, 0, 2, 0, 1]
