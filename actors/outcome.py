@@ -6,7 +6,7 @@ from collections.abc import Callable
 import structlog
 from dramatiq.errors import Retry
 
-from actors.errors import ActorError
+from actors.errors import ActorError, DecoderUnavailable
 from actors.lease import Lease, Stopping
 from actors.settings import ActorSettings
 from storage.errors import (
@@ -27,8 +27,9 @@ from storage.removal import sweep_if_unwanted
 
 log = structlog.get_logger()
 
-#: A failing store or queue, by its own fault or its settings': the recording is not to blame, the job is tried again.
-OUTAGES = (StoreUnavailable, StoreRefused, BucketMissing, QueueUnavailable)
+#: A failing store, queue or machine, by its own fault or its settings': the recording is not to blame, the job is tried
+#: again.
+OUTAGES = (StoreUnavailable, StoreRefused, BucketMissing, QueueUnavailable, DecoderUnavailable)
 
 
 class Later(Retry):
@@ -99,8 +100,6 @@ def carry_out(
     except JobFenced as lost:
         log.info("job lost", job_id=job_id, reason=str(lost))
         sweep_if_unwanted(job_id, jobs, objects)
-    except (ActorError, ModelUnavailable, ObjectMissing) as error:
-        failure = error.code, str(error)
     except Later as later:
         log.info("job handed back", job_id=job_id, reason=str(later))
         _hand_back(job_id, hand_back)
@@ -110,6 +109,8 @@ def carry_out(
             log.warning("job handed back", job_id=job_id, reason=str(error))
             _hand_back(job_id, hand_back)
             raise
+        failure = error.code, str(error)
+    except (ActorError, ModelUnavailable, ObjectMissing) as error:
         failure = error.code, str(error)
     except Stopping:
         log.info("job handed back", job_id=job_id, reason="the worker stops")

@@ -12,16 +12,18 @@ change of the record to completed is the commit point and comes last.
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 
 import msgspec
 import numpy as np
 import structlog
 
 from actors import formats
-from actors.audio.decode import SAMPLE_RATE, DecodeOptions, decode_channels
+from actors.audio.decode import SAMPLE_RATE, DecodeOptions, Source
 from actors.audio.decode import decode as decode_audio
 from actors.audio.flac import encode_flac
+from actors.audio.isolated import IsolatedDecoder
 from actors.beside import put_beside
 from actors.cut import Piece, Reading, not_reached, with_short_start
 from actors.detect import detect_language
@@ -62,6 +64,7 @@ class Pipeline:
         chunks: ChunkStore,
         objects: ObjectStore,
         engine: Engine,
+        decoder: IsolatedDecoder,
         settings: ActorSettings,
         worker_id: str,
         stopping: threading.Event,
@@ -77,6 +80,7 @@ class Pipeline:
         self._chunks = chunks
         self._objects = objects
         self._engine = engine
+        self._decoder = decoder
         self._settings = settings
         self._worker_id = worker_id
         self._stopping = stopping
@@ -140,7 +144,11 @@ class Pipeline:
 
     def _detect(self, claim: Claim, lease: Lease) -> None:
         """Hear the beginning of the recording, no more."""
-        language, probability, heard = detect_language(claim.job, self._objects, self._engine, lease.check)
+
+        def decoded(recording: Source) -> Iterator[np.ndarray]:
+            return self._decoder.decode_channels(recording, check=lease.check)
+
+        language, probability, heard = detect_language(claim.job, self._objects, self._engine, lease.check, decoded)
         self._write(claim, self._transcript(claim.job, language, probability, heard, []), [])
 
     def _cut(self, claim: Claim, lease: Lease) -> None:
@@ -150,8 +158,12 @@ class Pipeline:
         known = self._chunks.chunks(job.job_id)
         reached = {chunk.channel: round(chunk.end * SAMPLE_RATE) for chunk in known}
         number = len(known)
-        with self._objects.open(job.source.key, known_etag(job.source)) as recording:
-            reading = self._reading(job, recording, lease, warnings)
+        with (
+            self._objects.open(job.source.key, known_etag(job.source)) as recording,
+            closing(self._blocks(job, recording, lease, warnings)) as blocks,
+        ):
+            target, most = self._settings.chunk_target_seconds, self._settings.chunk_max_seconds
+            reading = Reading(blocks, lambda: VoiceActivity().listen, target, most)
             for piece in reading.pieces():
                 facts = {"length_estimate": str(reading.seconds * job.source.size / max(recording.tell(), 1))}
                 parts = [piece]
@@ -180,16 +192,15 @@ class Pipeline:
         if self._chunks.finish_cut(job.job_id, claim.token, **facts):
             self._send_job(job)
 
-    def _reading(self, job: Job, recording: RangeReader, lease: Lease, warnings: list[str]) -> Reading:
-        def blocks() -> Iterator[np.ndarray]:
-            separate = job.options.channels == "separate"
-            options = DecodeOptions(max_seconds=self._settings.max_duration, separate=separate)
-            for block in decode_channels(recording, options, warnings):
-                lease.check()
-                yield block
-
-        target, most = self._settings.chunk_target_seconds, self._settings.chunk_max_seconds
-        return Reading(blocks(), lambda: VoiceActivity().listen, target, most)
+    def _blocks(
+        self, job: Job, recording: RangeReader, lease: Lease, warnings: list[str]
+    ) -> Generator[np.ndarray, None, None]:
+        """The recording's samples as they are decoded; given up when the job is not this worker's any more."""
+        separate = job.options.channels == "separate"
+        options = DecodeOptions(max_seconds=self._settings.max_duration, separate=separate)
+        for block in self._decoder.decode_channels(recording, options, warnings, lease.check):
+            lease.check()
+            yield block
 
     def _announce(self, claim: Claim, number: int, piece: Piece, **facts: str) -> None:
         """Store a chunk, then say that it is there."""

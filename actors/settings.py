@@ -33,6 +33,10 @@ class ActorSettings(msgspec.Struct, frozen=True, kw_only=True):
     fetch_tries: Count = 8
     #: Webhooks that a worker posts at once.
     errand_threads: Annotated[int, Meta(ge=1, le=1000)] = 4
+    #: Bytes that decoding one recording may take, in a process of its own.
+    decode_memory_bytes: Annotated[int, Meta(ge=64 * 2**20)] = 512 * 2**20
+    #: How much longer decoding a recording may take than what is decoded lasts, in seconds.
+    decode_seconds: Seconds = 60
     #: Seconds of audio that a recording may last.
     max_duration: Seconds = 4 * 3600
     #: A recording is cut at the next pause once a chunk holds so many seconds, and anyhow at the second number.

@@ -21,6 +21,7 @@ from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import Discard
 
+from actors.audio.limits import check_frame, check_streams
 from actors.errors import AudioTooLong, AudioUnreadable
 
 #: Samples a second of everything that leaves this module: what Whisper was trained on.
@@ -202,6 +203,7 @@ def _why_not_opened(beginning: bytes) -> str:
 
 def _audio_stream(container: InputContainer) -> AudioStream:
     """The main audio stream, with all others set to be discarded, so that their bytes need not be read."""
+    check_streams(container)
     stream = container.streams.best("audio")
     if not isinstance(stream, AudioStream):
         kinds = sorted({stream.type for stream in container.streams})
@@ -353,6 +355,7 @@ def _resampled_frames(
     for packet in _packets(container, stream, damage):
         guard.check()
         for frame in _frames(packet, damage):
+            check_frame(frame)
             layout = layout or frame.layout.name
             missing = clock.missing_before(frame)
             # A stream may change its rate or channels on the way (joined files, broadcast); a resampler cannot.
