@@ -7,6 +7,7 @@ A decoder reads the recording through its socket and can do nothing else: no fil
 process or thread begun, and no more memory taken than the limit. It dies with its parent, which dies with the worker.
 """
 
+import contextlib
 import ctypes
 import gc
 import io
@@ -17,6 +18,7 @@ import socket
 import sys
 import traceback
 import wave
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -49,6 +51,9 @@ _WORKERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 #: The only descriptor of a decoder beside its standard streams.
 _CONNECTION = 3
+
+#: Share of the memory limit that was used when a recording turned out to be unreadable: then that is why.
+_SHORT_OF_MEMORY = 0.7
 
 
 def main() -> None:
@@ -103,7 +108,7 @@ def _fork(control: socket.socket, descriptor: int, memory_bytes: int) -> int:
             os.dup2(descriptor, _CONNECTION)
             os.closerange(_CONNECTION + 1, os.sysconf("SC_OPEN_MAX"))
             _confine(memory_bytes)
-            _serve(socket.socket(fileno=_CONNECTION))
+            _serve(socket.socket(fileno=_CONNECTION), memory_bytes)
             status = 0
         finally:
             os._exit(status)
@@ -129,11 +134,10 @@ def _confine(memory_bytes: int) -> None:
     """Take this process every right that decoding does not need."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        with open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123 Nothing but this file is meant.
-            # Where the machine runs out of memory, this process goes before the worker.
-            file.write("1000")
-        with open("/proc/self/statm") as file:  # noqa: PTH123
-            pages = int(file.read().split()[0])
+        # Where the machine runs out of memory, this process goes before the worker; some containers refuse it.
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("1000")
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
         _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + memory_bytes)
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_FSIZE, 0)
@@ -148,7 +152,7 @@ def _limit(what: int, most: int) -> None:
     resource.setrlimit(what, (most, most))
 
 
-def _serve(connection: socket.socket) -> None:
+def _serve(connection: socket.socket, memory_bytes: int) -> None:
     """Decode the one recording that the worker asks for."""
     (length,) = LENGTH.unpack(_receive(connection, LENGTH.size))
     request = decode(_receive(connection, length), Request)
@@ -158,6 +162,7 @@ def _serve(connection: socket.socket) -> None:
         return _receive(connection, end - begin)
 
     warnings: list[str] = []
+    resident = _most_resident()
     try:
         skipped = large_tags_end(RangeReader(fetch, request.size))
         source = RangeReader(lambda begin, end: fetch(skipped + begin, skipped + end), max(request.size - skipped, 0))
@@ -167,22 +172,28 @@ def _serve(connection: socket.socket) -> None:
     except ConnectionError:
         return  # The worker is gone.
     except Exception as error:  # noqa: BLE001 The process's edge: the worker decides what follows.
-        text = msgspec.json.encode(_failure(error))
+        short_of_memory = _most_resident() - resident > _SHORT_OF_MEMORY * memory_bytes
+        text = msgspec.json.encode(_failure(error, short_of_memory=short_of_memory))
         connection.sendall(MESSAGE.pack(FAILED, len(text), 0, 0) + text)
     else:
         text = msgspec.json.encode(warnings)
         connection.sendall(MESSAGE.pack(DONE, len(text), 0, 0) + text)
 
 
-def _failure(error: Exception) -> Failure:
-    # FFmpeg's own error for it is turned into AudioUnreadable.
-    if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
-        return Failure("memory", "")
+def _failure(error: Exception, *, short_of_memory: bool) -> Failure:
     if isinstance(error, AudioTooLong):
         return Failure("too_long", str(error))
+    # FFmpeg's own error for it is turned into AudioUnreadable, and where FFmpeg goes on without, nothing says so.
+    if short_of_memory or isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
+        return Failure("memory", "")
     if isinstance(error, AudioUnreadable):
         return Failure("unreadable", str(error))
     return Failure("broken", "".join(traceback.format_exception(error))[-4000:])
+
+
+def _most_resident() -> int:
+    """The most bytes that this process had in memory."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _receive(connection: socket.socket, length: int) -> bytes:
