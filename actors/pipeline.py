@@ -4,8 +4,8 @@ One worker cuts: it reads the object once, and each stretch of speech that is cu
 rest is still being read. Any worker transcribes a chunk; its result object is the checkpoint. Whoever finishes the last
 one asks for the assembly. A recording shorter than one chunk takes the short cut: the same, without chunk objects.
 
-Who cuts or assembles holds the job, and who transcribes a chunk holds the chunk, by lease and token; the attempt is
-counted before the work begins, and what is written after losing them is refused. Results are stored first and never
+Who cuts or assembles holds the job, and who transcribes a chunk holds the chunk, by lease and token; what is written
+after losing them is refused, and storage/risk.py says which deaths of workers count. Results are stored first and never
 overwritten: whoever comes later, a second delivery or a worker that was frozen, finds them and goes on from there. The
 change of the record to completed is the commit point and comes last.
 """
@@ -13,7 +13,7 @@ change of the record to completed is the commit point and comes last.
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import msgspec
 import numpy as np
@@ -28,9 +28,10 @@ from actors.beside import put_beside
 from actors.cut import Piece, Reading, not_reached, with_short_start
 from actors.detect import detect_language
 from actors.engine import Engine
+from actors.hand import Hand
 from actors.layout import layout_of
-from actors.lease import Lease
-from actors.outcome import carry_out, carry_out_job
+from actors.lease import Lease, Stopping
+from actors.outcome import Later, carry_out, carry_out_job
 from actors.result import Result
 from actors.settings import ActorSettings
 from actors.telling import Telling
@@ -51,6 +52,7 @@ from storage.notes import note_warnings
 from storage.object_store import ObjectStore
 from storage.range_reader import RangeReader
 from storage.removal import sweep_if_unwanted
+from storage.risk import Risk
 from storage.structs import decode
 from storage.transcript import Segment, Transcript, merged, shifted
 
@@ -84,6 +86,7 @@ class Pipeline:
         self._settings = settings
         self._worker_id = worker_id
         self._stopping = stopping
+        self._hand = Hand(stopping)
         self._send_chunk = send_chunk
         self._send_job = send_job
         self._remember = remember
@@ -107,29 +110,37 @@ class Pipeline:
             self._stopping,
             send_again=self._send_job,
             last_try=last_try,
+            hand=self._hand,
         )
 
     def transcribe_chunk(self, job_id: str, number: int, *, last_try: bool) -> None:
         """Transcribe one chunk of a job. Returns and raises as `advance_job`."""
-        try:
-            claim = self._chunks.claim(job_id, number, self._settings.lease_seconds, self._settings.max_job_attempts)
-        except (JobMissing, JobConflict) as reason:
-            log.info("chunk not taken", job_id=job_id, chunk=number, reason=str(reason))
-            sweep_if_unwanted(job_id, self._jobs, self._objects)
-            return
-        seconds = self._settings.lease_seconds
-        lease = Lease(lambda progress: self._chunks.beat(claim, seconds), seconds, self._stopping)
-        carry_out(
-            job_id,
-            lambda: self._chunk(claim, lease),
-            lease,
-            self._jobs,
-            self._objects,
-            fail=lambda code, message: self._chunks.fail(claim, code, message),
-            hand_back=lambda: self._chunks.release(claim),
-            send_again=lambda: self._send_chunk(claim.job, number),
-            last_try=last_try,
-        )
+        seconds, most = self._settings.lease_seconds, self._settings.max_job_attempts
+
+        def claim_chunk(risk: Risk) -> ChunkClaim:
+            return self._chunks.claim(job_id, number, seconds, most, risk)
+
+        with ExitStack() as held:
+            try:
+                claim = held.enter_context(self._hand.holding(f"{job_id}/{number}", claim_chunk))
+            except (JobMissing, JobConflict) as reason:
+                log.info("chunk not taken", job_id=job_id, chunk=number, reason=str(reason))
+                sweep_if_unwanted(job_id, self._jobs, self._objects)
+                return
+            except Stopping:
+                raise Later("the worker stops", delay=0) from None
+            lease = Lease(lambda progress: self._chunks.beat(claim, seconds), seconds, self._stopping)
+            carry_out(
+                job_id,
+                lambda: self._chunk(claim, lease),
+                lease,
+                self._jobs,
+                self._objects,
+                fail=lambda code, message: self._chunks.fail(claim, code, message),
+                hand_back=lambda: self._chunks.release(claim),
+                send_again=lambda: self._send_chunk(claim.job, number),
+                last_try=last_try,
+            )
 
     # The steps
 

@@ -44,7 +44,7 @@ class ActorSettings(msgspec.Struct, frozen=True, kw_only=True):
     chunk_max_seconds: Annotated[int, Meta(ge=10, le=900)] = 90
     #: Chunks of one job in work or queued at once; 0: as many as there are worker threads.
     job_parallel_chunks: Annotated[int, Meta(ge=0, le=10_000)] = 0
-    #: How often a worker may begin a job; the job of a recording that kills its workers fails after so many.
+    #: How often workers may die of a job that is all they have in hand before it fails (storage/risk.py).
     max_job_attempts: Count = 3
     #: How long a worker owns a job without a sign of life.
     lease_seconds: Annotated[int, Meta(ge=3, le=86400)] = 10
