@@ -9,8 +9,8 @@ it had in hand; then nobody's job may fail. A death does not say which it was. S
 - beside other work it is free of charge, but noted: `lost_beside`. What was lost twice like that is a suspect: a
   worker claims it only when nothing else is in hand, and takes nothing beside it (actors/hand.py). If it does kill its
   workers, it now does so alone, and each death counts;
-- what goes forward is not to blame: `deaths` and `lost_beside` begin at zero again when a cut announces a new chunk, and
-  are gone with a finished step or chunk;
+- what goes forward is not to blame: `deaths` and `lost_beside` begin at zero again when a cut announces a new chunk,
+  and are gone with a finished step or chunk;
 - fetching a url decodes nothing, risks nothing and is never blamed.
 
 So a recording that kills its workers costs at most two deaths beside others and `MAX_JOB_ATTEMPTS` alone, and a sound
