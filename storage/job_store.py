@@ -210,8 +210,10 @@ class JobStore:
         self, job_id: str, token: str, files: dict[str, int], duration: float, warnings: Sequence[str] = ()
     ) -> None:
         """The commit point: the results are stored. Raises JobFenced when the job is not this worker's any more."""
-        facts = {"files": _dumps(files), "duration": str(duration), "warnings": _dumps(warnings), "progress": "100"}
-        self._change(job_id, JobStatus.COMPLETED, token=token, **facts)
+        sizes, sentences, length = _dumps(files), _dumps(warnings), str(duration)
+        self._change(
+            job_id, JobStatus.COMPLETED, token=token, files=sizes, duration=length, warnings=sentences, progress="100"
+        )
 
     @redis_errors()
     def release(self, job_id: str, token: str) -> None:
