@@ -64,6 +64,7 @@ def main() -> None:
     _warm_up()
     # What is here stays: collecting it in a child would copy its pages.
     gc.freeze()
+    children: set[int] = set()
     with socket.socket(fileno=descriptor) as control:
         control.sendall(COMMAND.pack(READY, 0))
         while True:
@@ -72,9 +73,11 @@ def main() -> None:
                 return  # The worker is gone.
             command, number = COMMAND.unpack(data)
             if command == START:
-                control.sendall(COMMAND.pack(START, _fork(control, sockets[0], memory_bytes)))
+                pid = _fork(control, sockets[0], memory_bytes)
+                children.add(pid)
+                control.sendall(COMMAND.pack(START, pid))
             else:
-                control.sendall(COMMAND.pack(END, _end(number)))
+                control.sendall(COMMAND.pack(END, _end(number, children)))
 
 
 def _warm_up() -> None:
@@ -116,8 +119,11 @@ def _fork(control: socket.socket, descriptor: int, memory_bytes: int) -> int:
     return pid
 
 
-def _end(pid: int) -> int:
+def _end(pid: int, children: set[int]) -> int:
     """Kill a child, if it has not ended by itself. Returns its wait status."""
+    if pid not in children:
+        return signal.SIGKILL  # It died with the process that was here before this one.
+    children.remove(pid)
     # A child that has ended keeps its id until it is waited for: nobody else can be hit.
     os.kill(pid, signal.SIGKILL)
     return os.waitpid(pid, 0)[1]

@@ -158,6 +158,20 @@ def test_a_decoder_that_somebody_kills_begins_again_where_it_was(
     assert np.array_equal(np.concatenate(heard, axis=1), decoded(decoder, minutes))
 
 
+def test_every_recording_outlives_the_process_that_forks(decoder: IsolatedDecoder, minutes: bytes) -> None:
+    several = [decoder.decode_channels(io.BytesIO(minutes)) for _ in range(3)]
+    heard = [[next(blocks)] for blocks in several]
+
+    decoding()[0].parent().kill()  # type: ignore[union-attr]
+    for blocks, so_far in zip(several, heard, strict=True):
+        so_far.append(next(blocks))
+    for blocks, so_far in zip(several, heard, strict=True):
+        so_far += blocks
+
+    expected = decoded(decoder, minutes)
+    assert all(np.array_equal(np.concatenate(so_far, axis=1), expected) for so_far in heard)
+
+
 def test_a_recording_whose_decoder_is_killed_again_is_unreadable(decoder: IsolatedDecoder, minutes: bytes) -> None:
     blocks = decoder.decode_channels(io.BytesIO(minutes))
     for _ in range(2):
