@@ -1,10 +1,10 @@
 """Which language is spoken: found in a recording's first minute, without transcribing it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from actors.audio.decode import SAMPLE_RATE, DecodeOptions, decode_channels
+from actors.audio.decode import SAMPLE_RATE, Source, decode_channels
 from actors.engine import Engine
 from storage.job import Job
 from storage.object_store import ObjectStore
@@ -14,18 +14,23 @@ HEARD_SECONDS = 60
 
 
 def detect_language(
-    job: Job, objects: ObjectStore, engine: Engine, check: Callable[[], None]
+    job: Job,
+    objects: ObjectStore,
+    engine: Engine,
+    check: Callable[[], None],
+    decoded: Callable[[Source], Iterator[np.ndarray]] = decode_channels,
 ) -> tuple[str, float, float]:
     """Whisper's code, how probable it is, and how many seconds were listened to.
 
-    English with 0.0 where nobody speaks. `check` raises when the job is not to go on.
+    English with 0.0 where nobody speaks. `check` raises when the job is not to go on. `decoded`:
+    a recording → its samples, in blocks as decode_channels gives them.
 
     Raises:
         AudioUnreadable: the recording cannot be decoded.
     """
     heard: list[np.ndarray] = []
     with objects.open(job.source.key) as recording:
-        for block in decode_channels(recording, DecodeOptions(audio_track=job.options.audio_track)):
+        for block in decoded(recording):
             check()
             heard.append(block[0])
             if sum(map(len, heard)) >= HEARD_SECONDS * SAMPLE_RATE:

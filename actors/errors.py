@@ -16,6 +16,7 @@
     │   ├── OriginBroke       connections to it break: worth another try
     │   └── OriginTimeout     it sends nothing, or next to nothing: worth another try
     ├── FileTooLarge          there are more bytes than MAX_FILE_SIZE
+    ├── DecoderUnavailable    no process can be started in which a recording is decoded: worth another try
     └── DeviceUnavailable     this machine cannot compute as the settings say
 
 `code` is what clients see; service/errors.py has the table of codes and HTTP statuses.
@@ -96,6 +97,10 @@ class OriginTimeout(OriginError):
 
 class FileTooLarge(ActorError):
     code = "file_too_large"
+
+
+class DecoderUnavailable(ActorError):
+    code = "internal_error"
 
 
 class DeviceUnavailable(ActorError):

@@ -2,11 +2,13 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import structlog
 from dramatiq.errors import Retry
 
-from actors.errors import ActorError
+from actors.errors import ActorError, DecoderUnavailable
+from actors.hand import Hand
 from actors.lease import Lease, Stopping
 from actors.settings import ActorSettings
 from storage.errors import (
@@ -24,15 +26,17 @@ from storage.job import Job
 from storage.job_store import Claim, JobStore
 from storage.object_store import ObjectStore
 from storage.removal import sweep_if_unwanted
+from storage.risk import Risk
 
 log = structlog.get_logger()
 
-#: A failing store or queue, by its own fault or its settings': the recording is not to blame, the job is tried again.
-OUTAGES = (StoreUnavailable, StoreRefused, BucketMissing, QueueUnavailable)
+#: A failing store, queue or machine, by its own fault or its settings': the recording is not to blame, the job is tried
+#: again.
+OUTAGES = (StoreUnavailable, StoreRefused, BucketMissing, QueueUnavailable, DecoderUnavailable)
 
 
 class Later(Retry):
-    """Somebody else's server fails: the job is handed back, and its message comes again after `delay` milliseconds."""
+    """Nothing to be done for now (somebody else's server fails, say): the message comes again after `delay` ms."""
 
 
 def carry_out_job(
@@ -46,31 +50,40 @@ def carry_out_job(
     *,
     send_again: Callable[[Job], None],
     last_try: bool,
+    hand: Hand | None = None,
 ) -> None:
     """Hold a job and work on it as `carry_out` says; a job that is not this worker's is left alone.
 
-    `send_again` puts the job's message back into the queue.
+    `send_again` puts the job's message back into the queue. `hand`: what the worker has in hand; None: the work cannot
+    kill it.
     """
     seconds = settings.lease_seconds
-    try:
-        claim = jobs.claim(job_id, worker_id, seconds, settings.max_job_attempts)
-    except (JobMissing, JobConflict) as reason:
-        # In other hands, or final, if only by this attempt. If those hands die, the janitor sends a new message.
-        log.info("job not taken", job_id=job_id, reason=str(reason))
-        sweep_if_unwanted(job_id, jobs, objects)
-        return
-    lease = Lease(lambda progress: jobs.beat(job_id, claim.token, progress, seconds), seconds, stopping)
-    carry_out(
-        job_id,
-        lambda: work(claim, lease),
-        lease,
-        jobs,
-        objects,
-        fail=lambda code, message: jobs.fail(job_id, code, message, claim.token),
-        hand_back=lambda: jobs.release(job_id, claim.token),
-        send_again=lambda: send_again(claim.job),
-        last_try=last_try,
-    )
+
+    def claim_job(risk: Risk | None) -> Claim:
+        return jobs.claim(job_id, worker_id, seconds, settings.max_job_attempts, risk)
+
+    with ExitStack() as held:
+        try:
+            claim = claim_job(None) if hand is None else held.enter_context(hand.holding(job_id, claim_job))
+        except (JobMissing, JobConflict) as reason:
+            # In other hands, or final, if only by this attempt. If those hands die, the janitor sends a new message.
+            log.info("job not taken", job_id=job_id, reason=str(reason))
+            sweep_if_unwanted(job_id, jobs, objects)
+            return
+        except Stopping:
+            raise Later("the worker stops", delay=0) from None
+        lease = Lease(lambda progress: jobs.beat(job_id, claim.token, progress, seconds), seconds, stopping)
+        carry_out(
+            job_id,
+            lambda: work(claim, lease),
+            lease,
+            jobs,
+            objects,
+            fail=lambda code, message: jobs.fail(job_id, code, message, claim.token),
+            hand_back=lambda: jobs.release(job_id, claim.token),
+            send_again=lambda: send_again(claim.job),
+            last_try=last_try,
+        )
 
 
 def carry_out(
@@ -99,8 +112,6 @@ def carry_out(
     except JobFenced as lost:
         log.info("job lost", job_id=job_id, reason=str(lost))
         sweep_if_unwanted(job_id, jobs, objects)
-    except (ActorError, ModelUnavailable, ObjectMissing) as error:
-        failure = error.code, str(error)
     except Later as later:
         log.info("job handed back", job_id=job_id, reason=str(later))
         _hand_back(job_id, hand_back)
@@ -110,6 +121,8 @@ def carry_out(
             log.warning("job handed back", job_id=job_id, reason=str(error))
             _hand_back(job_id, hand_back)
             raise
+        failure = error.code, str(error)
+    except (ActorError, ModelUnavailable, ObjectMissing) as error:
         failure = error.code, str(error)
     except Stopping:
         log.info("job handed back", job_id=job_id, reason="the worker stops")

@@ -4,32 +4,35 @@ One worker cuts: it reads the object once, and each stretch of speech that is cu
 rest is still being read. Any worker transcribes a chunk; its result object is the checkpoint. Whoever finishes the last
 one asks for the assembly. A recording shorter than one chunk takes the short cut: the same, without chunk objects.
 
-Who cuts or assembles holds the job, and who transcribes a chunk holds the chunk, by lease and token; the attempt is
-counted before the work begins, and what is written after losing them is refused. Results are stored first and never
+Who cuts or assembles holds the job, and who transcribes a chunk holds the chunk, by lease and token; what is written
+after losing them is refused, and storage/risk.py says which deaths of workers count. Results are stored first and never
 overwritten: whoever comes later, a second delivery or a worker that was frozen, finds them and goes on from there. The
 change of the record to completed is the commit point and comes last.
 """
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
 
 import msgspec
 import numpy as np
 import structlog
 
 from actors import formats
-from actors.audio.decode import SAMPLE_RATE, DecodeOptions, decode_channels
+from actors.audio.decode import SAMPLE_RATE, DecodeOptions, Source
 from actors.audio.decode import decode as decode_audio
 from actors.audio.flac import encode_flac
+from actors.audio.isolated import IsolatedDecoder
 from actors.beside import put_beside
 from actors.cut import Piece, Reading, not_reached, with_short_start
 from actors.detect import detect_language
 from actors.engine import Engine
+from actors.hand import Hand
 from actors.layout import layout_of
-from actors.lease import Lease
+from actors.lease import Lease, Stopping
 from actors.levels import store_levels, stored_levels
-from actors.outcome import carry_out, carry_out_job
+from actors.outcome import Later, carry_out, carry_out_job
 from actors.result import Result
 from actors.settings import ActorSettings
 from actors.telling import Telling
@@ -50,6 +53,7 @@ from storage.notes import note_warnings
 from storage.object_store import ObjectStore
 from storage.range_reader import RangeReader
 from storage.removal import sweep_if_unwanted
+from storage.risk import Risk
 from storage.structs import decode
 from storage.transcript import Segment, Transcript, merged, shifted
 
@@ -63,6 +67,7 @@ class Pipeline:
         chunks: ChunkStore,
         objects: ObjectStore,
         engine: Engine,
+        decoder: IsolatedDecoder,
         settings: ActorSettings,
         worker_id: str,
         stopping: threading.Event,
@@ -78,9 +83,11 @@ class Pipeline:
         self._chunks = chunks
         self._objects = objects
         self._engine = engine
+        self._decoder = decoder
         self._settings = settings
         self._worker_id = worker_id
         self._stopping = stopping
+        self._hand = Hand(stopping)
         self._send_chunk = send_chunk
         self._send_job = send_job
         self._remember = remember
@@ -104,29 +111,37 @@ class Pipeline:
             self._stopping,
             send_again=self._send_job,
             last_try=last_try,
+            hand=self._hand,
         )
 
     def transcribe_chunk(self, job_id: str, number: int, *, last_try: bool) -> None:
         """Transcribe one chunk of a job. Returns and raises as `advance_job`."""
-        try:
-            claim = self._chunks.claim(job_id, number, self._settings.lease_seconds, self._settings.max_job_attempts)
-        except (JobMissing, JobConflict) as reason:
-            log.info("chunk not taken", job_id=job_id, chunk=number, reason=str(reason))
-            sweep_if_unwanted(job_id, self._jobs, self._objects)
-            return
-        seconds = self._settings.lease_seconds
-        lease = Lease(lambda progress: self._chunks.beat(claim, seconds), seconds, self._stopping)
-        carry_out(
-            job_id,
-            lambda: self._chunk(claim, lease),
-            lease,
-            self._jobs,
-            self._objects,
-            fail=lambda code, message: self._chunks.fail(claim, code, message),
-            hand_back=lambda: self._chunks.release(claim),
-            send_again=lambda: self._send_chunk(claim.job, number),
-            last_try=last_try,
-        )
+        seconds, most = self._settings.lease_seconds, self._settings.max_job_attempts
+
+        def claim_chunk(risk: Risk) -> ChunkClaim:
+            return self._chunks.claim(job_id, number, seconds, most, risk)
+
+        with ExitStack() as held:
+            try:
+                claim = held.enter_context(self._hand.holding(f"{job_id}/{number}", claim_chunk))
+            except (JobMissing, JobConflict) as reason:
+                log.info("chunk not taken", job_id=job_id, chunk=number, reason=str(reason))
+                sweep_if_unwanted(job_id, self._jobs, self._objects)
+                return
+            except Stopping:
+                raise Later("the worker stops", delay=0) from None
+            lease = Lease(lambda progress: self._chunks.beat(claim, seconds), seconds, self._stopping)
+            carry_out(
+                job_id,
+                lambda: self._chunk(claim, lease),
+                lease,
+                self._jobs,
+                self._objects,
+                fail=lambda code, message: self._chunks.fail(claim, code, message),
+                hand_back=lambda: self._chunks.release(claim),
+                send_again=lambda: self._send_chunk(claim.job, number),
+                last_try=last_try,
+            )
 
     # The steps
 
@@ -141,7 +156,12 @@ class Pipeline:
 
     def _detect(self, claim: Claim, lease: Lease) -> None:
         """Hear the beginning of the recording, no more."""
-        language, probability, heard = detect_language(claim.job, self._objects, self._engine, lease.check)
+
+        def decoded(recording: Source) -> Iterator[np.ndarray]:
+            options = DecodeOptions(audio_track=claim.job.options.audio_track)
+            return self._decoder.decode_channels(recording, options, check=lease.check)
+
+        language, probability, heard = detect_language(claim.job, self._objects, self._engine, lease.check, decoded)
         self._write(claim, self._transcript(claim.job, language, probability, heard, []), [])
 
     def _cut(self, claim: Claim, lease: Lease) -> None:
@@ -151,8 +171,12 @@ class Pipeline:
         known = self._chunks.chunks(job.job_id)
         reached = {chunk.channel: round(chunk.end * SAMPLE_RATE) for chunk in known}
         number = len(known)
-        with self._objects.open(job.source.key, known_etag(job.source)) as recording:
-            reading = self._reading(job, recording, lease, warnings)
+        with (
+            self._objects.open(job.source.key, known_etag(job.source)) as recording,
+            closing(self._blocks(job, recording, lease, warnings)) as blocks,
+        ):
+            target, most = self._settings.chunk_target_seconds, self._settings.chunk_max_seconds
+            reading = Reading(blocks, lambda: VoiceActivity().listen, target, most)
             for piece in reading.pieces():
                 facts = {"length_estimate": str(reading.seconds * job.source.size / max(recording.tell(), 1))}
                 parts = [piece]
@@ -182,20 +206,19 @@ class Pipeline:
         if self._chunks.finish_cut(job.job_id, claim.token, **facts):
             self._send_job(job)
 
-    def _reading(self, job: Job, recording: RangeReader, lease: Lease, warnings: list[str]) -> Reading:
-        def blocks() -> Iterator[np.ndarray]:
-            options = DecodeOptions(
-                max_seconds=self._settings.max_duration,
-                max_channels=self._settings.max_channels,
-                separate=job.options.channels == "separate",
-                audio_track=job.options.audio_track,
-            )
-            for block in decode_channels(recording, options, warnings):
-                lease.check()
-                yield block
-
-        target, most = self._settings.chunk_target_seconds, self._settings.chunk_max_seconds
-        return Reading(blocks(), lambda: VoiceActivity().listen, target, most)
+    def _blocks(
+        self, job: Job, recording: RangeReader, lease: Lease, warnings: list[str]
+    ) -> Generator[np.ndarray, None, None]:
+        """The recording's samples as they are decoded; given up when the job is not this worker's any more."""
+        options = DecodeOptions(
+            max_seconds=self._settings.max_duration,
+            max_channels=self._settings.max_channels,
+            separate=job.options.channels == "separate",
+            audio_track=job.options.audio_track,
+        )
+        for block in self._decoder.decode_channels(recording, options, warnings, lease.check):
+            lease.check()
+            yield block
 
     def _announce(self, claim: Claim, number: int, piece: Piece, **facts: str) -> None:
         """Store a chunk, then say that it is there."""

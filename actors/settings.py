@@ -33,6 +33,10 @@ class ActorSettings(msgspec.Struct, frozen=True, kw_only=True):
     fetch_tries: Count = 8
     #: Webhooks that a worker posts at once.
     errand_threads: Annotated[int, Meta(ge=1, le=1000)] = 4
+    #: Bytes that decoding one recording may take, in a process of its own.
+    decode_memory_bytes: Annotated[int, Meta(ge=64 * 2**20)] = 512 * 2**20
+    #: How much longer decoding a recording may take than what is decoded lasts, in seconds.
+    decode_seconds: Seconds = 60
     #: Seconds of audio that a recording may last.
     max_duration: Seconds = 4 * 3600
     #: Channels that a recording may have, together or each on its own (6 MB of memory a channel).
@@ -42,7 +46,7 @@ class ActorSettings(msgspec.Struct, frozen=True, kw_only=True):
     chunk_max_seconds: Annotated[int, Meta(ge=10, le=900)] = 90
     #: Chunks of one job in work or queued at once; 0: as many as there are worker threads.
     job_parallel_chunks: Annotated[int, Meta(ge=0, le=10_000)] = 0
-    #: How often a worker may begin a job; the job of a recording that kills its workers fails after so many.
+    #: How often workers may die of a job that is all they have in hand before it fails (storage/risk.py).
     max_job_attempts: Count = 3
     #: How long a worker owns a job without a sign of life.
     lease_seconds: Annotated[int, Meta(ge=3, le=86400)] = 10

@@ -19,9 +19,10 @@ from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import CurrentMessage
 
 from actors import messages
+from actors.audio.isolated import IsolatedDecoder
 from actors.broker import CHUNK_QUEUES, ERRANDS, FETCHES, MAX_RETRIES, make_broker, waiting
 from actors.engine import Engine
-from actors.errors import DeviceUnavailable
+from actors.errors import DecoderUnavailable, DeviceUnavailable
 from actors.fetch import Fetcher
 from actors.guard import Guard
 from actors.janitor import Janitor
@@ -62,7 +63,7 @@ def main() -> int:
         signal.signal(number, lambda *_: stopping.set())
     try:
         return run(read_settings(StorageSettings), read_settings(ActorSettings), stopping)
-    except (SettingsError, DeviceUnavailable, StorageError) as error:
+    except (SettingsError, DecoderUnavailable, DeviceUnavailable, StorageError) as error:
         log.error("worker cannot start", reason=str(error))
         return 1
 
@@ -73,6 +74,8 @@ def run(storage: StorageSettings, settings: ActorSettings, stopping: threading.E
     guard = Guard(storage.allowed_networks)
     engine = Engine(settings, ModelStore(storage, objects, hub.fetch).path)
     log.info("engine checked", sentence=engine.self_check())
+    decoder = IsolatedDecoder(settings.decode_memory_bytes, settings.decode_seconds)
+    decoder.start()
     if not (_reached(objects.prepare, stopping) and _reached(jobs.check, stopping)):
         return 0
     if not _reached(lambda: engine.load(storage.default_model), stopping):
@@ -90,6 +93,7 @@ def run(storage: StorageSettings, settings: ActorSettings, stopping: threading.E
         chunks,
         objects,
         engine,
+        decoder,
         settings,
         worker_id,
         stopping,
@@ -166,6 +170,7 @@ def run(storage: StorageSettings, settings: ActorSettings, stopping: threading.E
         sys.stderr.flush()
         os._exit(0)
     engine.close()
+    decoder.close()
     return 0
 
 

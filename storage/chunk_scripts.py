@@ -2,13 +2,15 @@
 
 In bs:leases, `{id}/{number}` is the lease of a chunk and `{id}` alone the lease of who cuts or assembles. bs:done is a
 set, so that finishing twice counts once. In the record: `sent`, how many chunks have had a message; `phase`, "cut" once
-every chunk is announced; `token:{number}` and `attempts:{number}` of each chunk.
+every chunk is announced; `token:{number}` and `attempts:{number}` of each chunk, and what risk.py says.
 """
 
+from storage import risk
 from storage.job_scripts import PRELUDE
 
 _CHUNKS = (
     PRELUDE
+    + risk.LUA
     + """
 local function lease_name(number) return get('job_id') .. '/' .. number end
 local function leased(number)
@@ -38,7 +40,7 @@ ANNOUNCE = (
     _CHUNKS
     + """
 if get('token') ~= ARGV[1] then return {'fenced', status} end
-redis.call('HSETNX', chunks, ARGV[2], ARGV[3])
+if redis.call('HSETNX', chunks, ARGV[2], ARGV[3]) == 1 then redis.call('HDEL', job, 'deaths', 'lost_beside') end
 for i = 5, #ARGV, 2 do redis.call('HSET', job, ARGV[i], ARGV[i + 1]) end
 return answer('ok', status, unpack(admit(ARGV[4])))
 """
@@ -53,13 +55,14 @@ if get('token') ~= ARGV[1] then return {'fenced', status} end
 for i = 2, #ARGV, 2 do redis.call('HSET', job, ARGV[i], ARGV[i + 1]) end
 redis.call('HSET', job, 'phase', 'cut', 'attempts', 0)
 redis.call('HDEL', job, 'token')
+forget_risk('')
 redis.call('ZREM', 'bs:leases', get('job_id'))
 return answer('ok', status, all_done() and 'all' or 'some')
 """
 )
 
-#: ARGV: number, token, lease in seconds, most attempts, retention in seconds.
-#: Returns ok | done | exhausted | missing | conflict, the status, and the chunk as JSON.
+#: ARGV: number, token, lease in seconds, most deaths, retention in seconds, risk.
+#: Returns ok | done | suspect | exhausted | missing | conflict, the status, and the chunk as JSON.
 CLAIM_CHUNK = (
     _CHUNKS
     + """
@@ -69,16 +72,20 @@ local known = redis.call('HGET', chunks, number)
 if not known then return {'conflict', status} end
 if get('token:' .. number) == ARGV[2] then return {'ok', status, known} end
 if leased(number) then return {'conflict', status} end
-local attempts = redis.call('HINCRBY', job, 'attempts:' .. number, 1)
-if attempts > tonumber(ARGV[4]) then
+local chunk = ':' .. number
+count_loss(chunk)
+if deaths(chunk) >= tonumber(ARGV[4]) then
     move(status, 'failed')
     finish(ARGV[5])
     redis.call('HSET', job, 'error_code', 'worker_lost',
-        'error', 'the worker died ' .. (attempts - 1) .. ' times on one stretch, the limit is ' .. ARGV[4])
+        'error', 'the worker died ' .. deaths(chunk) .. ' times on one stretch, the limit is ' .. ARGV[4])
     announce('type', 'failed')
     return {'exhausted', status}
 end
+if must_be_alone(chunk, ARGV[6]) then return {'suspect', status} end
+redis.call('HINCRBY', job, 'attempts:' .. number, 1)
 redis.call('HSET', job, 'token:' .. number, ARGV[2])
+note_risk(chunk, 6)
 redis.call('ZADD', 'bs:leases', string.format('%.3f', now + ARGV[3]), lease_name(number))
 return {'ok', status, known}
 """
@@ -113,6 +120,7 @@ if redis.call('SADD', done, number) == 1 then
 end
 redis.call('ZREM', 'bs:leases', lease_name(number))
 redis.call('HDEL', job, 'token:' .. number, 'attempts:' .. number)
+forget_risk(':' .. number)
 return answer('ok', status, all_done() and 'all' or 'some', unpack(admit(ARGV[4])))
 """
 )
@@ -149,7 +157,7 @@ RELEASE_CHUNK = (
 local number = ARGV[1]
 if get('token:' .. number) ~= ARGV[2] then return {'fenced', status} end
 redis.call('ZREM', 'bs:leases', lease_name(number))
-redis.call('HDEL', job, 'token:' .. number)
+redis.call('HDEL', job, 'token:' .. number, 'risk:' .. number)
 redis.call('HINCRBY', job, 'attempts:' .. number, -1)
 return answer('ok', status)
 """

@@ -11,10 +11,11 @@ import msgspec
 import redis
 
 from storage import chunk_scripts
-from storage.errors import JobConflict, JobFenced, JobMissing
+from storage.errors import JobConflict, JobFenced, JobMissing, JobSuspect
 from storage.job import Job
 from storage.job_store import JobStore, change_keys, job_keys
 from storage.redis_client import JOBS_DATABASE, connect, redis_errors
+from storage.risk import ALONE, Risk, risk_args
 from storage.settings import StorageSettings
 from storage.structs import decode
 
@@ -85,19 +86,23 @@ class ChunkStore:
     # Who does a chunk
 
     @redis_errors()
-    def claim(self, job_id: str, number: int, lease_seconds: float, max_attempts: int) -> ChunkClaim:
-        """Own a chunk that nobody holds. The attempt is counted before the work begins.
+    def claim(
+        self, job_id: str, number: int, lease_seconds: float, max_attempts: int, risk: Risk | None = ALONE
+    ) -> ChunkClaim:
+        """Own a chunk that nobody holds. What happened to who held it before counts as risk.py says.
 
         Raises:
-            JobConflict: it is done, another worker holds it, the job is not in work, or this would be one attempt too
-                many, which fails the job.
+            JobConflict: it is done, another worker holds it, the job is not in work, or as many workers died of the
+                chunk as may, which fails the job.
+            JobSuspect: it must be claimed by a worker that has nothing else in hand.
         """
         token = secrets.token_hex(8)
-        reply: list[str] = self._claim(
-            keys=job_keys(job_id), args=[number, token, lease_seconds, max_attempts, self._retention_seconds]
-        )
+        args: list[str | float] = [number, token, lease_seconds, max_attempts, self._retention_seconds]
+        reply: list[str] = self._claim(keys=job_keys(job_id), args=[*args, *risk_args(risk)])
         if reply[0] == "missing":
             raise JobMissing(f"there is no job {job_id!r}")
+        if reply[0] == "suspect":
+            raise JobSuspect(f"chunk {number} of job {job_id} is to be done alone")
         if reply[0] != "ok":
             raise JobConflict(f"chunk {number} cannot be taken: {reply[0]}, its job is {reply[1]}")
         return ChunkClaim(self._jobs.get(job_id), decode(reply[2], Chunk), token)

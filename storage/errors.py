@@ -11,6 +11,7 @@
     ├── QueueUnavailable      Redis does not answer: worth another try
     ├── JobMissing            no job has this id (or it is another owner's)
     ├── JobConflict           the job's status does not allow this change
+    ├── JobSuspect            it was lost with its workers before: it is to be done with nothing beside it
     ├── IdempotencyConflict   the key was used for another request
     ├── JobFenced             the worker does not own the job any more: what it does from here counts for nothing
     └── ModelUnavailable      no source has the weights
@@ -62,6 +63,10 @@ class JobMissing(StorageError):
 
 
 class JobConflict(StorageError):
+    code = "job_conflict"
+
+
+class JobSuspect(StorageError):
     code = "job_conflict"
 
 

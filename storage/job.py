@@ -119,7 +119,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: float | None = None
     #: Length of the decoded audio in seconds, once known.
     duration: float | None = None
-    #: How often a worker has begun.
+    #: How often a worker has begun and not handed it back. Which of them count is in storage/risk.py.
     attempts: int = 0
     #: Format -> bytes of the result object, once completed. The keys are storage.object_store.result_key.
     files: dict[str, int] = {}

@@ -17,6 +17,7 @@ with PRELUDE, which keeps the indexes in step with the status. Keys, all in data
     bs:answer:{request}       what a change was answered, for a minute: redis-py repeats a script whose answer was lost
 """
 
+from storage import risk
 from storage.outbox import GIVE_UP_SECONDS
 
 #: Events kept for a job; a late listener reads the story from there.
@@ -136,26 +137,29 @@ return answer('ok', status)
 """
 )
 
-#: ARGV: token, worker, lease in seconds, most attempts, retention in seconds. The attempt is counted before the work
-#: begins, so that a recording that kills its worker does not circle for ever.
-#: Returns ok | exhausted | missing | conflict, and the status before. The same token may ask again: redis-py repeats a
-#: script whose answer was lost.
+#: ARGV: token, worker, lease in seconds, most deaths, retention in seconds, risk. The death of the worker that held it
+#: counts as risk.py says, so that a recording that kills its worker does not circle for ever.
+#: Returns ok | suspect | exhausted | missing | conflict, and the status before. The same token may ask again: redis-py
+#: repeats a script whose answer was lost.
 CLAIM = (
     PRELUDE
+    + risk.LUA
     + """
 if status == 'processing' and get('token') == ARGV[1] then return {'ok', status} end
 if not (status == 'pending' or (status == 'processing' and lease_left() <= 0)) then return {'conflict', status} end
-local attempts = redis.call('HINCRBY', job, 'attempts', 1)
-if attempts > tonumber(ARGV[4]) then
-    redis.call('HINCRBY', job, 'attempts', -1)
+count_loss('')
+if deaths('') >= tonumber(ARGV[4]) then
     move(status, 'failed')
     finish(ARGV[5])
     redis.call('HSET', job, 'error_code', 'worker_lost',
-        'error', 'the worker died ' .. (attempts - 1) .. ' times on this recording, the limit is ' .. ARGV[4])
+        'error', 'the worker died ' .. deaths('') .. ' times on this recording, the limit is ' .. ARGV[4])
     announce('type', 'failed')
     return {'exhausted', status}
 end
+if must_be_alone('', ARGV[6]) then return {'suspect', status} end
+local attempts = redis.call('HINCRBY', job, 'attempts', 1)
 move(status, 'processing')
+note_risk('', 6)
 redis.call('HSET', job, 'token', ARGV[1], 'worker', ARGV[2])
 redis.call('HSETNX', job, 'started_at', string.format('%.3f', now))
 hold(ARGV[3])
@@ -210,6 +214,7 @@ RELEASE = (
 if status ~= 'processing' then return {'conflict', status} end
 if get('token') ~= ARGV[1] then return {'fenced', status} end
 redis.call('HINCRBY', job, 'attempts', -1)
+redis.call('HDEL', job, 'risk')
 let_go(status)
 return answer('ok', status)
 """

@@ -12,10 +12,11 @@ import msgspec
 import redis
 
 from storage import job_scripts
-from storage.errors import JobConflict, JobFenced, JobMissing
+from storage.errors import JobConflict, JobFenced, JobMissing, JobSuspect
 from storage.idempotency import Once
 from storage.job import FINAL, FOLLOWS, Job, JobStatus, Source
 from storage.redis_client import JOBS_DATABASE, connect, redis_errors
+from storage.risk import ALONE, Risk, risk_args
 from storage.settings import StorageSettings
 from storage.structs import convert, decode
 from storage.transcript import Segment
@@ -150,22 +151,24 @@ class JobStore:
     # A worker's hold
 
     @redis_errors()
-    def claim(self, job_id: str, worker: str, lease_seconds: float, max_attempts: int) -> Claim:
-        """Own a job that waits, or whose worker's lease ran out. The attempt is counted before the work begins.
+    def claim(
+        self, job_id: str, worker: str, lease_seconds: float, max_attempts: int, risk: Risk | None = ALONE
+    ) -> Claim:
+        """Own a job that waits, or whose worker's lease ran out. What happened to that worker counts as risk.py says.
 
         Raises:
-            JobConflict: another worker holds it, it is final, or this would be one attempt too many, which fails it.
+            JobConflict: another worker holds it, it is final, or as many workers died of it as may, which fails it.
+            JobSuspect: it must be claimed by a worker that has nothing else in hand.
         """
         token = secrets.token_hex(8)
-        outcome, status = _answer(
-            self._claim(
-                keys=job_keys(job_id), args=[token, worker, lease_seconds, max_attempts, self._retention_seconds]
-            )
-        )
+        args: list[str | float] = [token, worker, lease_seconds, max_attempts, self._retention_seconds]
+        outcome, status = _answer(self._claim(keys=job_keys(job_id), args=[*args, *risk_args(risk)]))
         if outcome == "ok":
             return Claim(self.get(job_id), token)
         if outcome == "missing":
             raise JobMissing(f"there is no job {job_id!r}")
+        if outcome == "suspect":
+            raise JobSuspect(f"job {job_id} is to be done alone")
         if outcome == "exhausted":
             raise JobConflict(f"job {job_id} killed its workers {max_attempts} times and has failed")
         raise JobConflict(f"job {job_id} is {status}")
@@ -207,14 +210,9 @@ class JobStore:
         self, job_id: str, token: str, files: dict[str, int], duration: float, warnings: Sequence[str] = ()
     ) -> None:
         """The commit point: the results are stored. Raises JobFenced when the job is not this worker's any more."""
+        sizes, sentences, length = _dumps(files), _dumps(warnings), str(duration)
         self._change(
-            job_id,
-            JobStatus.COMPLETED,
-            token=token,
-            files=_dumps(files),
-            duration=str(duration),
-            warnings=_dumps(warnings),
-            progress="100",
+            job_id, JobStatus.COMPLETED, token=token, files=sizes, duration=length, warnings=sentences, progress="100"
         )
 
     @redis_errors()

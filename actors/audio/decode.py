@@ -19,6 +19,7 @@ from actors.audio.beginnings import next_part, part_at, without_tags
 from actors.audio.channels import fit, in_range, take_layout
 from actors.audio.clock import Clock, Findings
 from actors.audio.container import Opened, open_unless_long
+from actors.audio.limits import check_frame
 from actors.audio.resampling import Resampling
 from actors.audio.samples import BLOCK, BLOCK_SECONDS, SAMPLE_RATE
 from actors.audio.source import GuardedSource, Part, Source
@@ -171,6 +172,7 @@ def _resampled_frames(
     for packet in _packets(container, stream, findings):
         guard.check()
         for frame in _frames(packet, findings):
+            check_frame(frame)
             missing = clock.missing_before(frame)
             # A stream may change its rate or channels on the way (joined files, broadcast); a resampler cannot.
             if line is None or missing or not line.fits(frame):

@@ -6,6 +6,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Discard, Disposition
 
+from actors.audio.limits import check_streams
 from actors.audio.track_languages import language_code
 from actors.errors import AudioUnreadable
 
@@ -39,6 +40,7 @@ def choose_track(container: InputContainer, wanted: str | None) -> AudioStream:
     Raises:
         AudioUnreadable: there is no audio stream, or not this one; the message lists those that there are.
     """
+    check_streams(container)
     tracks = [stream for stream in container.streams if isinstance(stream, AudioStream)]
     if not tracks:
         kinds = sorted({stream.type for stream in container.streams})

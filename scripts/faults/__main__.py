@@ -14,6 +14,7 @@ import msgspec
 from deploy.embedded.unsupervised import Unsupervised, unsupervised
 from deploy.embedded.up import StackFailed
 from scripts.faults.clients import Client, Crowd, GaveUp
+from scripts.faults.poison import Poisoner
 from scripts.faults.recovery import RecoveryWatch, Restart
 from scripts.faults.speech import Known, known_recordings
 from scripts.faults.strikes import Struck, Tormentor, plan_strikes
@@ -45,6 +46,9 @@ class Figures(msgspec.Struct, kw_only=True):
     recovered: int
     #: Handed in by nobody who heard of it: the API was killed between making the job and answering.
     unheard: int
+    #: Recordings that hurt their decoder, handed in beside the jobs, and those that did not fail as unreadable.
+    poisons: int
+    poisons_wrong: int
     audio_seconds: float
     seconds: float
     strikes: dict[str, int]
@@ -56,6 +60,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=100, metavar="N")
     parser.add_argument("--kills", type=int, default=30, metavar="K", help="kills, freezes and stops, all together")
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="the same jobs and strikes again")
+    parser.add_argument("--poisons", type=int, default=6, metavar="P", help="recordings that hurt their decoder")
     parser.add_argument("--workers", type=int, default=2, metavar="W")
     parser.add_argument("--long-seconds", type=float, default=240, help="length of the longest recording")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
@@ -72,7 +77,8 @@ def main() -> int:
     show(figures, verdict)
     if arguments.json is not None:
         arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(figures)) + b"\n")
-    return 0 if verdict.clean and figures.accepted == arguments.jobs else 1
+    done = verdict.clean and figures.accepted == arguments.jobs
+    return 0 if done and figures.poisons == arguments.poisons and not figures.poisons_wrong else 1
 
 
 def run(stack: Unsupervised, arguments: argparse.Namespace) -> tuple[Figures, Verdict]:
@@ -87,13 +93,19 @@ def run(stack: Unsupervised, arguments: argparse.Namespace) -> tuple[Figures, Ve
     began = time.monotonic()
     watch.start()
     crowd.start()
+    poisoner = Poisoner(client, arguments.poisons, arguments.seed)
+    poisoner.start(crowd.share_final)
     torment(crowd, tormentor, watch, began)
     crowd.stop()
     watch.stop()
     seconds = time.monotonic() - began
+    poisoner.finish()
     verdict = judge(crowd.accepted, references, client, stack.plan.storage)
     verdict.reasons += [f"not handed in: {reason}" for reason in crowd.given_up]
-    heard = {one.job_id for one in crowd.accepted} | {job["job_id"] for job in references.values()}
+    verdict.reasons += poisoner.reasons
+    heard = {one.job_id for one in [*crowd.accepted, *poisoner.accepted]} | {
+        job["job_id"] for job in references.values()
+    }
     unheard = [job for job in client.jobs() if job["job_id"] not in heard]
     client.close()
     recoveries = [recovery.seconds for recovery in watch.recovered if not overshadowed(recovery, tormentor.struck)]
@@ -103,6 +115,8 @@ def run(stack: Unsupervised, arguments: argparse.Namespace) -> tuple[Figures, Ve
         recover_median_seconds=round(statistics.median(recoveries), 1) if recoveries else None,
         recovered=len(watch.recovered),
         unheard=len(unheard),
+        poisons=len(poisoner.accepted),
+        poisons_wrong=len(poisoner.reasons),
         audio_seconds=round(crowd.audio_seconds, 1),
         seconds=round(seconds, 1),
         strikes=dict(tormentor.counts()),

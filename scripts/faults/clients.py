@@ -17,7 +17,7 @@ from scripts.faults.speech import Known
 _TIMEOUT_SECONDS = 45
 #: Longer than any outage of a run.
 _PATIENCE_SECONDS = 300
-_FINAL = ("completed", "failed", "cancelled")
+FINAL = ("completed", "failed", "cancelled")
 
 
 class GaveUp(Exception):
@@ -201,11 +201,11 @@ class Crowd:
             for one in [one for one in list(self.accepted) if one.final_at is None]:
                 try:
                     job = self._client.status(one.job_id, "")
-                    if job is not None and job["status"] in _FINAL:
+                    if job is not None and job["status"] in FINAL:
                         job = self._client.status(one.job_id)
                 except GaveUp:
                     continue  # The verdict asks once more.
-                if job is not None and job["status"] in _FINAL:
+                if job is not None and job["status"] in FINAL:
                     one.job, one.final_at = job, time.monotonic()
                     self._at_once.release()
 

@@ -118,6 +118,20 @@ def test_a_recording_that_kills_its_workers_fails_after_its_attempts(world: Worl
     assert (job.status, job.error_code, job.attempts) == ("failed", "worker_lost", 2)
 
 
+def test_what_lay_beside_other_work_in_a_dead_worker_is_not_blamed(world: World, long_recording: bytes) -> None:
+    first = world.worker(MAX_JOB_ATTEMPTS="1", CHUNK_TARGET_SECONDS="600", CHUNK_MAX_SECONDS="900")
+    job_ids = [world.submit(long_recording) for _ in range(2)]
+    for job_id in job_ids:
+        world.until(job_id, lambda job: job.status == "processing")
+
+    first.kill()
+    second = world.worker(MAX_JOB_ATTEMPTS="1")
+    jobs = [world.finished(job_id) for job_id in job_ids]
+    second.stop()
+
+    assert [job.status for job in jobs] == ["completed", "completed"]
+
+
 def test_a_chunk_that_kills_its_workers_fails_its_job_after_its_attempts(world: World, long_recording: bytes) -> None:
     job_id = world.submit(long_recording)
     # Somebody announced a chunk and died; whoever takes it dies too.

@@ -37,6 +37,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     env_file: str = ""
     restart: str = ""
     stop_grace_period: str = ""
+    mem_limit: str = ""
+    pids_limit: int = 0
 
     def argv(self) -> list[str]:
         """What is run: of our own images the Dockerfile's command."""

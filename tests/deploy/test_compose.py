@@ -96,6 +96,19 @@ def test_no_container_has_more_rights_than_it_needs(services: dict[str, Service]
         assert service.user or "USER 10001" in (ROOT / service.build["dockerfile"]).read_text(), name
 
 
+def test_no_container_takes_the_machines_memory_or_processes(services: dict[str, Service]) -> None:
+    limits = {name: (service.mem_limit, service.pids_limit) for name, service in services.items()}
+
+    assert limits == {
+        "api": ("1g", 2048),
+        "worker": ("6g", 2048),
+        "worker-cuda": ("6g", 2048),
+        "valkey": ("2g", 2048),
+        "seaweedfs": ("2g", 2048),
+        "minio": ("2g", 2048),
+    }
+
+
 def test_only_the_api_and_the_store_are_published_and_on_loopback(services: dict[str, Service]) -> None:
     published = {name: service.ports for name, service in services.items() if service.ports}
 
