@@ -15,9 +15,10 @@ import msgspec
 import structlog
 from litestar import Request
 from litestar.exceptions import InternalServerException
-from multipart import MultipartError, MultipartSegment, PushMultipartParser
+from multipart import MultipartError, MultipartSegment
 
 from service.errors import RETRY_AFTER_SECONDS, ApiError
+from service.form_parser import FormParser
 from service.settings import ServiceSettings
 from storage.errors import ObjectMissing, StorageError, UploadMissing
 from storage.object_store import ObjectStore, Part
@@ -30,8 +31,8 @@ T = TypeVar("T")
 _IN_FLIGHT = 2
 #: S3's limits of a multipart upload.
 MAX_PARTS, MIN_PART_BYTES = 10_000, 5 * 2**20
-#: A form is a file and a few fields; what is beyond is an attack or a mistake.
-_MAX_SEGMENTS, _MAX_FIELD_BYTES = 64, 64 * 1024
+#: Of a text field, and of what comes before the first part.
+_MAX_FIELD_BYTES = 64 * 1024
 #: How much longer than its file a form may be: fields, boundaries and part headers.
 _FORM_OVERHEAD_BYTES = 2**20
 
@@ -160,7 +161,7 @@ class Uploads:
         segment: MultipartSegment | None = None
         text = bytearray()
         try:
-            with PushMultipartParser(boundary, max_segment_count=_MAX_SEGMENTS, strict=True) as parser:
+            with FormParser(boundary) as parser:
                 stream = request.stream()
                 while not parser.closed:
                     async with asyncio.timeout(self._idle_seconds):
@@ -196,6 +197,8 @@ class Uploads:
                             if len(text) > _MAX_FIELD_BYTES:
                                 detail = f"{segment.name[:100]!r} is longer than {_MAX_FIELD_BYTES} bytes"
                                 raise ApiError("invalid_body", detail, field=segment.name[:100])
+                    if segment is None and came > _MAX_FIELD_BYTES:
+                        raise ApiError("invalid_body", f"no part of the form begins in its first {came} bytes")
         except MultipartError as error:
             raise ApiError("invalid_body", f"the form cannot be read: {error}") from error
         except UnicodeDecodeError as error:
