@@ -8,7 +8,7 @@ from actors.names import disposition_name
 _MAX_SEGMENTS = 64
 
 
-class FormParser(PushMultipartParser):
+class FormParser(PushMultipartParser):  # type: ignore[misc]  # The library has no types.
     """Takes a form in pieces of any size. What comes before its first boundary and after its last is passed over.
 
     So RFC 2046 wants it, and a body's last two bytes may well come in a read of their own. A strict parser of this
