@@ -45,6 +45,7 @@ KINDS: dict[str, Kind] = {
     "file_too_large": Kind(413, "The recording is too large"),
     "body_too_large": Kind(413, "The request body is too large"),
     "unsupported_media_type": Kind(415, "The body's media type is not understood"),
+    "unsupported_coding": Kind(415, "The body is compressed"),
     "invalid_parameter": Kind(422, "A parameter has a value that is not allowed"),
     "file_missing": Kind(422, "The form has no recording"),
     "audio_unreadable": Kind(422, "The recording cannot be read as audio"),
@@ -120,6 +121,8 @@ def invalid(field: str, reason: str, allowed: Sequence[object] = ()) -> ApiError
 def explain(kind: type[msgspec.Struct], error: msgspec.ValidationError) -> ApiError:
     """msgspec's error about a `kind`, as "Invalid enum value 'x' - at `$.task`", answered with the allowed values."""
     message, _, path = str(error).partition(" - at `$.")
+    # msgspec names the pattern; what has one says in its examples what it looks like.
+    message = message.partition(" matching regex ")[0]
     field = path.rstrip("`")
     if named := re.search(r"(?:unknown|required) field `([^`]*)`", message):
         field = f"{field}.{named[1]}" if field else named[1]
@@ -130,7 +133,7 @@ def explain(kind: type[msgspec.Struct], error: msgspec.ValidationError) -> ApiEr
         step = _field_type(step, name)
     if named and "required" in named[0]:
         return ApiError("invalid_parameter", f"{field} is missing", field=field)
-    return invalid(field[:100], message, _allowed(step))
+    return invalid(field[:100], message[:300], _allowed(step))
 
 
 def _field_type(owner: msgspec.inspect.Type, name: str) -> msgspec.inspect.Type:

@@ -287,18 +287,18 @@ class Inbox:
 
     def _options(self, info: ObjectInfo) -> tuple[Options, Problem | None]:
         """From the object's metadata, and over them those of the sidecar."""
-        where = "x-amz-meta-*"
+        where, names = "x-amz-meta-*", self._backend.model_names
         if (reason := refusal(info.key)) is not None:
             return self._filled_in(OptionFields()), Problem("invalid_parameter", f"the object's name: {reason}")
         try:
-            given = read_form({name.replace("-", "_"): _decoded(text) for name, text in info.metadata.items()})
+            given = read_form({name.replace("-", "_"): _decoded(text) for name, text in info.metadata.items()}, names)
             self._check(given)
             sidecar = self._sidecar(info.key)
             if sidecar is not None:
                 where = f"{display_name(info.key)}.json"
                 if sidecar.size > _SIDECAR_BYTES:
                     raise ApiError("invalid_body", f"it has {sidecar.size} bytes, the limit is {_SIDECAR_BYTES}")
-                given = read_sidecar(self._objects.get(sidecar.key), given)
+                given = read_sidecar(self._objects.get(sidecar.key), given, names)
                 self._check(given)
             return self._filled_in(given), None
         except ApiError as error:

@@ -68,7 +68,7 @@ class Deleted(msgspec.Struct, frozen=True, kw_only=True):
 async def create_job(request: Request[Any, Any, State], backend: Backend) -> Response[JobView]:
     """From an upload that follows (`awaiting_upload`, with links), an object that is in the bucket, or a url."""
     body = await request.body()
-    new, once = read_job(body), once_of_body(request, body)
+    new, once = read_job(body, backend.model_names), once_of_body(request, body)
     # Not cancelled with the request: it makes the job or undoes all of it.
     view = await asyncio.shield(sync_to_thread(_create, new, request.state.owner, backend, once))
     return Response(view, status_code=201, headers={"Location": f"/api/v1/status/{view.job_id}"})

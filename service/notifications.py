@@ -22,7 +22,7 @@ from litestar.types import Guard
 from service.auth import require_key
 from service.errors import ApiError, problems
 from service.inbox import Inbox
-from service.options import NOT_JSON
+from service.options import NOT_JSON, why_not_json
 from service.settings import ServiceSettings
 from storage.structs import decode
 
@@ -105,7 +105,7 @@ async def take_notification(request: Request[Any, Any, State], inbox: Inbox) -> 
     try:
         told = decode(await request.body(), object)
     except NOT_JSON as error:
-        raise ApiError("invalid_body", f"the body is not JSON: {error}") from error
+        raise ApiError("invalid_body", f"the body is not JSON: {why_not_json(error)}") from error
     # The same object may be told of twice in one request.
     objects = list(dict.fromkeys(created(told)))
     if len(objects) > _MAX_OBJECTS:

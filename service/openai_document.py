@@ -6,9 +6,10 @@ from typing import Any, get_args
 import msgspec
 
 from actors.formats import FORMATS
+from service.model_names import OPENAI_NAMES
 from service.openai_answers import TextDelta, TextDone, Transcription, VerboseTranscription
 from service.openai_errors import PREFIX
-from service.openai_form import ALIAS, GRANULARITIES, Format
+from service.openai_form import GRANULARITIES, Format
 from service.transcribe import media_type
 from storage.models import MODELS
 
@@ -43,7 +44,7 @@ def _form(classic: dict[str, Any], *, streamed: bool) -> dict[str, Any]:
     """OpenAI's fields and ours."""
     form = deepcopy(classic)
     fields = form["properties"]
-    fields["model"]["enum"] = [ALIAS, *MODELS]
+    fields["model"]["examples"] = [*OPENAI_NAMES, *MODELS]
     fields["response_format"] = {"type": "string", "enum": list(get_args(Format)), "default": "json"}
     fields["timestamp_granularities[]"] = {
         "type": "array",
@@ -54,7 +55,7 @@ def _form(classic: dict[str, Any], *, streamed: bool) -> dict[str, Any]:
         fields["stream"] = {
             "type": "boolean",
             "default": False,
-            "description": "Send the text while it is found; of json and text.",
+            "description": "Send the text while it is found; heeded for json and text.",
         }
     else:
         del fields["task"]

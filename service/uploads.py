@@ -20,7 +20,7 @@ from multipart import MultipartError, MultipartSegment
 from service.errors import RETRY_AFTER_SECONDS, ApiError
 from service.form_parser import FormParser
 from service.settings import ServiceSettings
-from storage.errors import ObjectMissing, StorageError, UploadMissing
+from storage.errors import ObjectMissing, StorageError, UploadMissing, quoted
 from storage.object_store import ObjectStore, Part
 
 log = structlog.get_logger()
@@ -180,7 +180,7 @@ class Uploads:
                                 check_field(fields)
                                 await writer.write(shape.header)
                             elif segment.filename is not None:
-                                raise _file_missing(f"the part {segment.name[:100]!r} is a file", shape)
+                                raise _file_missing(f"the part {quoted(segment.name)} is a file", shape)
                         elif segment is None:
                             continue
                         elif event is None:
@@ -195,7 +195,7 @@ class Uploads:
                         elif segment.name not in shape.dropped:
                             text += event
                             if len(text) > _MAX_FIELD_BYTES:
-                                detail = f"{segment.name[:100]!r} is longer than {_MAX_FIELD_BYTES} bytes"
+                                detail = f"{quoted(segment.name)} is longer than {_MAX_FIELD_BYTES} bytes"
                                 raise ApiError("invalid_body", detail, field=segment.name[:100])
                     if segment is None and came > _MAX_FIELD_BYTES:
                         raise ApiError("invalid_body", f"no part of the form begins in its first {came} bytes")
@@ -352,7 +352,7 @@ def _boundary(request: Request[Any, Any, Any]) -> str:
 
 
 def _file_missing(fact: str, shape: FormShape) -> ApiError:
-    detail = f"{fact}; the recording belongs in the part named {shape.file_field!r}"
+    detail = f"{fact}; the recording belongs in the part named {quoted(shape.file_field)}"
     return ApiError("file_missing", detail, field=shape.file_field)
 
 
