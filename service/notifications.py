@@ -22,9 +22,8 @@ from litestar.types import Guard
 from service.auth import require_key
 from service.errors import ApiError, problems
 from service.inbox import Inbox
-from service.options import NOT_JSON, why_not_json
 from service.settings import ServiceSettings
-from storage.structs import decode
+from storage.structs import NOT_JSON, decode, why_not_json
 
 log = structlog.get_logger()
 

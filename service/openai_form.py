@@ -15,7 +15,7 @@ Task = Literal["transcribe", "translate"]
 Format = Literal["json", "text", "srt", "verbose_json", "vtt"]
 
 #: Samples of voices come as text of any length, and nobody is told apart by them here.
-SHAPE = FormShape(dropped=frozenset({"known_speaker_references", "known_speaker_references[]"}))
+SHAPE = FormShape(dropped=frozenset({"known_speaker_references", "known_speaker_references[]"}), json=True)
 
 GRANULARITIES = ("segment", "word")
 #: Formats of which a stream can say what they would.

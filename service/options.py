@@ -15,10 +15,7 @@ from service.subtitles import SubtitleFields
 from storage.errors import quoted
 from storage.job import Options, Priority
 from storage.model_store import MODELS
-from storage.structs import convert, decode
-
-#: What decoding raises of bytes that are no JSON, or are nested deeper than any JSON that is meant.
-NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+from storage.structs import NOT_JSON, convert, decode, why_not_json
 
 _Text = Annotated[str, Meta(max_length=4000)]
 #: As much as a field of a form may have.
@@ -147,17 +144,6 @@ def read_json(body: bytes, kind: type[Kind]) -> Kind:
         raise explain(kind, error) from error
     except NOT_JSON as error:
         raise ApiError("invalid_body", f"the body is not JSON: {why_not_json(error)}") from error
-
-
-def why_not_json(error: Exception) -> str:
-    """An error of NOT_JSON as a client is told of it."""
-    match error:
-        case UnicodeDecodeError():
-            return "it is not UTF-8"
-        case RecursionError():
-            return "it is nested too deeply"
-        case _:
-            return str(error).removeprefix("JSON is malformed: ")
 
 
 class _Sidecar(OptionFields, frozen=True, kw_only=True, forbid_unknown_fields=True):

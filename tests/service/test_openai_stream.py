@@ -105,8 +105,8 @@ def test_a_client_that_stops_waiting_cancels_its_job(api: Api, long_talk: bytes)
 
 
 def test_when_waiting_takes_too_long_the_sdk_is_told_and_the_job_goes_on(api: Api, long_talk: bytes) -> None:
-    # It says that it waits for 6 s, and is answered while it does; and it does not send the recording again.
-    patient = connected(api, timeout=6.0, max_retries=2)
+    # It says that it waits for 2 s, and is answered while it does; and it does not send the recording again.
+    patient = connected(api, timeout=2.0, max_retries=2)
     before = api.client.get("/api/v1/jobs").json()["total"]
 
     with patient, pytest.raises(openai.InternalServerError) as raised:
