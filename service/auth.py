@@ -81,10 +81,10 @@ def _given(connection: ASGIConnection[Any, Any, Any, Any]) -> list[bytes]:
 def _password(credentials: str) -> bytes:
     """Of HTTP Basic (RFC 7617); the user where there is none, as in http://KEY@host. Empty: it cannot be read."""
     try:
-        user, _, password = base64.b64decode(credentials, validate=True).partition(b":")
+        user, colon, password = base64.b64decode(credentials, validate=True).partition(b":")
     except (binascii.Error, ValueError):
         return b""
-    return password or user
+    return (password or user) if colon else b""
 
 
 def _challenge(connection: ASGIConnection[Any, Any, Any, Any]) -> str:

@@ -56,6 +56,7 @@ class Deleted(msgspec.Struct, frozen=True, kw_only=True):
         "invalid_body",
         "file_too_large",
         "body_too_large",
+        "unsupported_coding",
         "invalid_parameter",
         "idempotency_conflict",
         "object_not_found",

@@ -90,6 +90,7 @@ def require_token(settings: ServiceSettings, *more: Guard) -> Guard:
         "unauthorized",
         "invalid_body",
         "body_too_large",
+        "unsupported_coding",
         "client_disconnected",
         "rate_limited",
         "queue_unavailable",

@@ -31,6 +31,7 @@ log = structlog.get_logger()
 UPLOAD_ERRORS = (
     *("invalid_body", "unauthorized", "file_too_large", "unsupported_media_type", "invalid_parameter", "file_missing"),
     *(
+        "unsupported_coding",
         "audio_unreadable",
         "idempotency_conflict",
         "url_not_allowed",

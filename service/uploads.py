@@ -170,12 +170,13 @@ class Uploads:
     async def _read_json(
         self, chunks: AsyncIterator[bytes], writer: ObjectWriter, check_field: Callable[[Fields], object]
     ) -> Form:
-        body = JsonAudio()
+        body, checked = JsonAudio(), False
         try:
             async for chunk in chunks:
                 for audio in body.feed(chunk):
-                    if not audio:
+                    if not checked:
                         check_field(as_fields(body.before))
+                        checked = True
                     await writer.write(audio)
                     if writer.size > self._max_bytes:
                         raise self._too_large(f"{writer.size} bytes came")

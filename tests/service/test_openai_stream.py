@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import openai
 import pytest
@@ -92,6 +93,17 @@ def test_a_client_that_stops_listening_cancels_its_job(client: openai.OpenAI, ap
 
     assert wait_for(api, job_id, is_final, 10)["status"] == "cancelled"
     assert "Traceback" not in api.log()
+
+
+@pytest.mark.parametrize("response_format", ["srt", "vtt", "verbose_json"])
+def test_what_is_no_text_is_answered_whole(client: openai.OpenAI, talk: bytes, response_format: Any) -> None:
+    """As OpenAI does with whisper-1."""
+    raw = client.audio.transcriptions.with_raw_response.create(
+        file=("talk.wav", talk), model="whisper-1", response_format=response_format, stream=True
+    )
+
+    assert not raw.headers["Content-Type"].startswith("text/event-stream")
+    assert says_fox(raw.http_response.text)
 
 
 def test_a_client_that_stops_waiting_cancels_its_job(api: Api, long_talk: bytes) -> None:
