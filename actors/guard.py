@@ -12,6 +12,7 @@ from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 from actors.errors import UrlNotAllowed, UrlUnreachable
+from storage.errors import quoted
 from storage.settings import SettingsError
 
 Address = IPv4Address | IPv6Address
@@ -60,10 +61,10 @@ def resolve(host: str, port: int) -> list[str]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
-        reason = f"the name {host!r} cannot be resolved: {error.strerror}"
+        reason = f"the name {quoted(host)} cannot be resolved: {error.strerror}"
         raise UrlUnreachable(reason, passing=error.errno not in _NO_SUCH_NAME) from error
     except UnicodeError as error:
-        raise UrlNotAllowed(f"{host[:255]!r} is no name of a host") from error
+        raise UrlNotAllowed(f"{quoted(host)} is no name of a host") from error
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
@@ -103,7 +104,7 @@ class Guard:
         addresses = self._resolve(host, port)
         if not all(self._is_allowed(ip_address(address)) for address in addresses):
             # Not which: an answer that tells addresses would map the network for whoever asks.
-            raise UrlNotAllowed(f"{host!r} leads to an address that is not public")
+            raise UrlNotAllowed(f"{quoted(host)} leads to an address that is not public")
         return addresses
 
     def _is_allowed(self, address: Address) -> bool:

@@ -26,6 +26,7 @@ from actors.errors import (
 from actors.guard import Guard, parse
 from actors.names import disposition_name, media_type, url_name
 from actors.outgoing import open_pool, to_httpcore
+from storage.errors import quoted
 
 _MAX_REDIRECTS = 5
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -189,7 +190,7 @@ def _refuse(status: int, headers: _Headers, host: str) -> None:
     if status in (200, 203, 206):
         encoding = headers["content-encoding"].lower()
         if encoding not in ("", "identity"):
-            raise OriginRefused(f"{host} sends the recording as {encoding[:40]!r}, which was not asked for")
+            raise OriginRefused(f"{host} sends the recording as {quoted(encoding)}, which was not asked for")
         return
     known = {member.value: member.phrase for member in HTTPStatus}
     fact = f"{host} answered {status} {known.get(status, '')}".rstrip()

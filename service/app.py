@@ -14,6 +14,7 @@ from litestar.di import Provide
 from service import (
     __version__,
     asr,
+    asr_errors,
     catalogue,
     document,
     health,
@@ -26,6 +27,7 @@ from service import (
 )
 from service.auth import require_key
 from service.backend import Backend
+from service.content_coding import refuse_compressed
 from service.errors import HANDLERS
 from service.events import get_events
 from service.inbox import Inbox
@@ -111,6 +113,7 @@ def create_app() -> Litestar:
             health.live,
             health.ready,
             health.asynchronous,
+            asr.status,
             document.front_page,
             document.openapi_json,
             document.redoc,
@@ -123,7 +126,8 @@ def create_app() -> Litestar:
         },
         state=State({"listeners": backend.listeners}),
         signature_types=[Backend, health.Probe, Inbox],
-        exception_handlers=shaped_by_address(HANDLERS),
+        exception_handlers=shaped_by_address(asr_errors.with_language(HANDLERS)),
+        before_request=refuse_compressed,
         before_send=[tell_rate],
         cors_config=_cors(settings.cors_origins),
         openapi_config=document.openapi_config(),
@@ -141,7 +145,7 @@ def _cors(origins: str) -> CORSConfig | None:
     return CORSConfig(
         allow_origins=allowed,
         allow_headers=["*"],
-        expose_headers=["Location", "Retry-After", "X-Job-Id", *RATE_HEADERS],
+        expose_headers=["Location", "Retry-After", "X-Job-Id", "Content-Disposition", *RATE_HEADERS],
     )
 
 

@@ -6,29 +6,31 @@ What is asked for stands in the address, and every output is `text/plain`.
 """
 
 import struct
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import msgspec
-from litestar import Request, Response, post
+from litestar import Request, Response, get, post
 from litestar.concurrency import sync_to_thread
 from litestar.datastructures import State
 from litestar.params import Parameter
 
 from actors.languages import LANGUAGES
+from service import __version__
 from service.backend import Backend
-from service.errors import ApiError, problems
+from service.errors import ApiError, invalid, problems
 from service.options import read_form
 from service.transcribe import UPLOAD_ERRORS, WAIT_ERRORS, completed, receive, stored, wait_final
 from service.uploads import FormShape
+from storage.errors import quoted
 from storage.job import Job
 from storage.structs import decode
 from storage.transcript import NO_DETAILS, Segment, Transcript
 
-Output = Literal["txt", "vtt", "srt", "tsv", "json"]
-
 #: Their outputs → names of actors.formats.FORMATS.
 _FORMATS = {"txt": "text", "vtt": "vtt", "srt": "srt", "tsv": "tsv", "json": "json"}
+_TASKS = ("transcribe", "translate")
 
 #: Raw samples are 16 kHz mono of 16 bits. Their number is not known when the first of them is stored, and decoders read
 #: a WAV file that names the largest one to its end.
@@ -50,7 +52,17 @@ Track = Annotated[
         max_length=64, description="Which audio track: a number, counted from 1, or a language; empty: the main one."
     ),
 ]
-Encode = Annotated[bool, Parameter(description="false: the file is raw 16-bit little-endian mono samples at 16 kHz.")]
+
+_YES, _NO = frozenset({"true", "1", "yes", "on"}), frozenset({"false", "0", "no", "off"})
+
+
+def _flag(default: bool, description: str) -> Any:
+    """A parameter that is text, as an empty one is its default."""
+    schema = {"type": "boolean", "default": default}
+    return Parameter(description=description, schema_extra=schema)
+
+
+Encode = Annotated[str, _flag(True, "false: the file is raw 16-bit little-endian mono samples at 16 kHz.")]
 
 
 class Word(msgspec.Struct, frozen=True):
@@ -93,6 +105,16 @@ class DetectedLanguage(msgspec.Struct, frozen=True, kw_only=True):
     confidence: float
 
 
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    version: str
+
+
+@get("/status", summary="The version", tags=["The /asr web service"], sync_to_thread=False)
+def status() -> Status:
+    """What Bazarr's test button asks for. As /health it needs no key."""
+    return Status(version=f"Bucketscribe {__version__}")
+
+
 @post(
     "/asr",
     status_code=200,
@@ -104,26 +126,29 @@ class DetectedLanguage(msgspec.Struct, frozen=True, kw_only=True):
 async def transcribe(
     request: Request[Any, Any, State],
     backend: Backend,
-    output: Annotated[Output, Parameter(description="What is answered, always as text/plain.")] = "txt",
+    output: Annotated[
+        str, Parameter(description="What is answered, always as text/plain.", schema_extra={"enum": list(_FORMATS)})
+    ] = "txt",
     task: Annotated[
-        Literal["transcribe", "translate"], Parameter(description="translate: into English.")
+        str, Parameter(description="translate: into English.", schema_extra={"enum": list(_TASKS)})
     ] = "transcribe",
-    language: Annotated[str, Parameter(description="ISO 639-1 code; empty: detect.")] = "",
+    language: Annotated[str, Parameter(description="A code, a tag as en-US, or an English name; empty: detect.")] = "",
     initial_prompt: Annotated[
-        str, Parameter(max_length=4000, description="Text that precedes the recording, to set style and spelling.")
+        str, Parameter(description="Text that precedes the recording, to set style and spelling.")
     ] = "",
-    word_timestamps: Annotated[bool, Parameter(description="The JSON has the times of words, too.")] = False,
-    vad_filter: Annotated[bool, Parameter(description="Leave stretches without speech out.")] = True,
-    encode: Encode = True,
+    word_timestamps: Annotated[str, _flag(False, "The JSON has the times of words, too.")] = "",
+    vad_filter: Annotated[str, _flag(True, "Leave stretches without speech out.")] = "",
+    encode: Encode = "",
     audio_track: Track = "",
 ) -> Response[bytes]:
     """The form field is `audio_file`. When the client goes away its job is cancelled. Other parameters are ignored."""
+    output = _chosen("output", {"text": "txt"}.get(output.lower(), output.lower()) or "txt", list(_FORMATS))
     asked = {
-        "task": task,
+        "task": _chosen("task", task.lower() or "transcribe", _TASKS),
         "language": language,
         "prompt": initial_prompt,
-        "vad_filter": "true" if vad_filter else "false",
-        "timestamp_granularity": "word" if word_timestamps else "segment",
+        "vad_filter": "true" if _is_set("vad_filter", vad_filter, default=True) else "false",
+        "timestamp_granularity": "word" if _is_set("word_timestamps", word_timestamps, default=False) else "segment",
         "response_format": _FORMATS[output],
         "audio_track": audio_track,
     }
@@ -149,7 +174,7 @@ async def transcribe(
     request_max_body_size=None,
 )
 async def detect_language(
-    request: Request[Any, Any, State], backend: Backend, encode: Encode = True, audio_track: Track = ""
+    request: Request[Any, Any, State], backend: Backend, encode: Encode = "", audio_track: Track = ""
 ) -> Response[DetectedLanguage]:
     """In the first minute of the form's `audio_file`. It is a job like any other, whose transcript has no text."""
     job = await _done(
@@ -163,9 +188,24 @@ async def detect_language(
     return Response(answer, headers={"X-Job-Id": job.job_id})
 
 
-def _shape(encode: bool, kept_bytes: int | None = None) -> FormShape:
+def _chosen(field: str, given: str, known: Sequence[str]) -> str:
+    if given not in known:
+        raise invalid(field, f"{quoted(given)} is none of them", known)
+    return given
+
+
+def _is_set(field: str, given: str, *, default: bool) -> bool:
+    asked = given.strip().lower()
+    if asked == "":
+        return default
+    if asked not in _YES | _NO:
+        raise invalid(field, f"{quoted(given)} is neither", ["true", "false"])
+    return asked in _YES
+
+
+def _shape(encode: str, kept_bytes: int | None = None) -> FormShape:
     """Of raw samples no more need be stored than is listened to; what other files hold is found by decoding them."""
-    if encode:
+    if _is_set("encode", encode, default=True):
         return FormShape(file_field="audio_file")
     return FormShape(file_field="audio_file", header=_WAV_HEADER, kept_bytes=kept_bytes)
 
@@ -178,14 +218,14 @@ async def _done(
     Raises:
         ApiError: with its error; client_disconnected; still_running.
     """
-    options = read_form(asked)
+    options = read_form(asked, backend.model_names)
     job, _ = await receive(request, backend, lambda _: options, shape, **fixed)
     if not await wait_final(request, backend, job.job_id, _DAY_SECONDS):
         raise ApiError("still_running", f"the job goes on, see /api/v1/status/{job.job_id}", job_id=job.job_id)
     return await sync_to_thread(completed, job.job_id, backend)
 
 
-def _answer(job_id: str, output: Output, backend: Backend) -> bytes:
+def _answer(job_id: str, output: str, backend: Backend) -> bytes:
     content = stored(job_id, _FORMATS[output], backend)
     if output != "json":
         return content

@@ -13,6 +13,7 @@ from actors.guard import Guard
 from actors.reuse import EarlierResults
 from service.errors import ApiError
 from service.listeners import Listeners
+from service.model_names import ModelNames
 from service.settings import ServiceSettings
 from service.stories import Stories
 from service.uploads import Uploads
@@ -48,6 +49,7 @@ class Backend(msgspec.Struct, frozen=True):
     objects: ObjectStore
     models: ModelStore
     broker: RedisBroker
+    model_names: ModelNames
     uploads: Uploads
     outbox: Outbox
     guard: Guard
@@ -72,6 +74,7 @@ class Backend(msgspec.Struct, frozen=True):
             objects=objects,
             models=ModelStore(storage_settings, objects),
             broker=broker,
+            model_names=ModelNames(settings.model_aliases),
             uploads=Uploads(objects, settings, storage_settings.max_file_size),
             outbox=Outbox.connect(storage_settings),
             guard=Guard(storage_settings.allowed_networks),

@@ -47,7 +47,8 @@ _DESCRIPTION = """
 Recordings go into a bucket, transcripts and subtitles come out of it.
 
 Errors are `application/problem+json` (RFC 9457) with a stable `code`. Times are ISO 8601 in UTC, audio times float
-seconds, sizes bytes. Where API keys are set, send one as `Authorization: Bearer …` or `X-API-Key`.
+seconds, sizes bytes. Where API keys are set, send one as `Authorization: Bearer …`, `X-API-Key`, `api-key`
+or the password of HTTP Basic.
 """
 
 
@@ -114,6 +115,8 @@ def complete(written: dict[str, Any]) -> dict[str, Any]:
     components["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},
         "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        "azure": {"type": "apiKey", "in": "header", "name": "api-key"},
+        "basic": {"type": "http", "scheme": "basic", "description": "The key is the password, of any user."},
     }
     for path, operations in paths.items():
         for operation in operations.values():
@@ -123,7 +126,7 @@ def complete(written: dict[str, Any]) -> dict[str, Any]:
             if bad is not None and "$ref" not in bad["schema"]:
                 del operation["responses"]["400"]
             if path.startswith(("/api/", PREFIX, *asr_document.PATHS)):
-                operation["security"] = [{}, {"bearer": []}, {"key": []}]
+                operation["security"] = [{}, *({scheme: []} for scheme in components["securitySchemes"])]
 
     paths["/api/v1/jobs"]["post"]["requestBody"] = {
         "required": True,

@@ -45,6 +45,7 @@ KINDS: dict[str, Kind] = {
     "file_too_large": Kind(413, "The recording is too large"),
     "body_too_large": Kind(413, "The request body is too large"),
     "unsupported_media_type": Kind(415, "The body's media type is not understood"),
+    "unsupported_coding": Kind(415, "The body is compressed"),
     "invalid_parameter": Kind(422, "A parameter has a value that is not allowed"),
     "file_missing": Kind(422, "The form has no recording"),
     "audio_unreadable": Kind(422, "The recording cannot be read as audio"),
@@ -124,13 +125,20 @@ def explain(kind: type[msgspec.Struct], error: msgspec.ValidationError) -> ApiEr
     if named := re.search(r"(?:unknown|required) field `([^`]*)`", message):
         field = f"{field}.{named[1]}" if field else named[1]
     if not field:
-        return ApiError("invalid_body", message)
+        return ApiError("invalid_body", _plain(message))
     step = msgspec.inspect.type_info(kind)
     for name in field.split("."):
         step = _field_type(step, name)
     if named and "required" in named[0]:
         return ApiError("invalid_parameter", f"{field} is missing", field=field)
-    return invalid(field[:100], message, _allowed(step))
+    return invalid(field[:100], _plain(message), _allowed(step))
+
+
+def _plain(message: str) -> str:
+    """What msgspec says of a value, without the value as Python writes it and without a regular expression."""
+    if message.startswith("Invalid enum value"):
+        return "this is none of its values"
+    return "this does not have the form of one" if " matching regex " in message else message
 
 
 def _field_type(owner: msgspec.inspect.Type, name: str) -> msgspec.inspect.Type:
@@ -243,7 +251,7 @@ def _answer_invalid(request: Request[Any, Any, Any], error: ValidationException)
     field, message = str(first.get("key", "")), str(first.get("message", error.detail))
     parameter = request.route_handler.parsed_fn_signature.parameters.get(field)
     allowed = _allowed(msgspec.inspect.type_info(parameter.annotation)) if parameter else []
-    return _answer_api_error(request, invalid(field, message, allowed))
+    return _answer_api_error(request, invalid(field, _plain(message), allowed))
 
 
 def _answer_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:

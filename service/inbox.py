@@ -39,7 +39,7 @@ from storage.errors import (
 )
 from storage.inbox import InboxIndex, Version, is_marked, mark, sweep_marks, version_of
 from storage.job import Job, JobStatus, Options, Source
-from storage.keys import EXTENSIONS
+from storage.keys import EXTENSIONS, KEY_BYTES, NAME_BYTES, refusal
 from storage.notes import note_end, note_job
 from storage.object_store import ObjectInfo
 from storage.removal import OWN_PREFIXES, remove_objects
@@ -53,8 +53,6 @@ _LISTED = 10_000
 _TAKEN, _WAITING = 500, 10_000
 #: Bytes of a sidecar: options are a few lines.
 _SIDECAR_BYTES = 64 * 1024
-#: S3's limit of a key, and that of many stores for what stands between two slashes.
-_KEY_BYTES, _NAME_BYTES = 1024, 255
 #: How many looks an object may break or be refused in before its job fails.
 _TRIES = 5
 
@@ -75,24 +73,25 @@ def read_prefix(inbox_prefix: str) -> str:
     """As keys begin: without a slash in front, with one behind.
 
     Raises:
-        SettingsError: it is the whole bucket, or the service's own.
+        SettingsError: it is the whole bucket, or the service's own, or no key begins so.
     """
     prefix = inbox_prefix.strip("/") + "/"
+    if prefix != "/" and (reason := refusal(prefix.rstrip("/"))) is not None:
+        raise SettingsError(f"INBOX_PREFIX={inbox_prefix!r}: {reason}")
     if prefix == "/" or prefix.startswith(OWN_PREFIXES):
         raise SettingsError(f"INBOX_PREFIX={inbox_prefix!r}: a prefix of its own, not {', '.join(OWN_PREFIXES)}")
     return prefix
 
 
 def is_recording(key: str, size: int, prefix: str) -> bool:
-    """Whether an object may be somebody's recording. A key that stores read in different ways is none."""
+    """Whether an object may be somebody's recording. Hidden files are none, nor are folders, results and options."""
     name = key.removeprefix(prefix)
     return (
         key.startswith(prefix)
         and size > 0
-        and not any(part == "" or part.startswith(".") for part in name.split("/"))
+        and not key.endswith("/")
+        and not any(part.startswith(".") for part in name.split("/"))
         and PurePosixPath(name).suffix.lower() not in _NOT_RECORDINGS
-        and key.isprintable()
-        and len(key.encode()) <= _KEY_BYTES
     )
 
 
@@ -193,13 +192,20 @@ class Inbox:
 
     def take(self, key: str) -> str | None:
         """The id of the job of what lies at the key now, made unless there is one; None: no recording lies there."""
-        if not is_recording(key, 1, self.prefix):
+        if not is_recording(key, 1, self.prefix) or not (refusal(key) is None or self._lists(key)):
             return None
         try:
             info = self._objects.head(key)
         except ObjectMissing:
             return None  # Removed since; what was told of it came late.
         return self._take(info) if info.size else None
+
+    def _lists(self, key: str) -> bool:
+        """Whether the store itself spells a key so: another spelling could reach an object outside the inbox."""
+        try:
+            return any(item.key == key for item in islice(self._objects.list(key), 1))
+        except StoreRefused:
+            return False
 
     def _take(self, info: ObjectInfo) -> str:
         version = version_of(info)
@@ -252,8 +258,8 @@ class Inbox:
     # What the job is to be
 
     def _job(self, version: Version, info: ObjectInfo) -> tuple[Job, Problem | None]:
-        options, problem = self._options(info)
         limit = self._backend.storage_settings.max_file_size
+        options, problem = self._options(info)
         if info.size > limit:
             problem = Problem("file_too_large", f"the recording has {info.size} bytes, the limit is {limit}")
         return self._new_job(version, info, options, problem), problem
@@ -281,16 +287,18 @@ class Inbox:
 
     def _options(self, info: ObjectInfo) -> tuple[Options, Problem | None]:
         """From the object's metadata, and over them those of the sidecar."""
-        where = "x-amz-meta-*"
+        where, names = "x-amz-meta-*", self._backend.model_names
+        if (reason := refusal(info.key)) is not None:
+            return self._filled_in(OptionFields()), Problem("invalid_parameter", f"the object's name: {reason}")
         try:
-            given = read_form({name.replace("-", "_"): _decoded(text) for name, text in info.metadata.items()})
+            given = read_form({name.replace("-", "_"): _decoded(text) for name, text in info.metadata.items()}, names)
             self._check(given)
             sidecar = self._sidecar(info.key)
             if sidecar is not None:
                 where = f"{display_name(info.key)}.json"
                 if sidecar.size > _SIDECAR_BYTES:
                     raise ApiError("invalid_body", f"it has {sidecar.size} bytes, the limit is {_SIDECAR_BYTES}")
-                given = read_sidecar(self._objects.get(sidecar.key), given)
+                given = read_sidecar(self._objects.get(sidecar.key), given, names)
                 self._check(given)
             return self._filled_in(given), None
         except ApiError as error:
@@ -312,7 +320,7 @@ class Inbox:
             return None
         except StoreRefused:
             name = key.rpartition("/")[2]
-            if len(f"{name}.json".encode()) > _NAME_BYTES or len(f"{key}.json".encode()) > _KEY_BYTES:
+            if len(f"{name}.json".encode()) > NAME_BYTES or len(f"{key}.json".encode()) > KEY_BYTES:
                 return None  # Nothing can lie at a key that the store does not know.
             raise
         return None if is_result(info) else info

@@ -31,16 +31,13 @@ from service.view import (
 from storage.errors import JobConflict, ObjectMissing, UploadMissing, UploadRefused
 from storage.idempotency import Once
 from storage.job import FINAL, Job, JobStatus, Source, Upload, is_job_id, new_job_id
-from storage.keys import source_key
+from storage.keys import refusal, source_key
 from storage.removal import OWN_PREFIXES, remove_job
 
 log = structlog.get_logger()
 
 _ANY = ("unauthorized", "rate_limited", "queue_unavailable")
 _ANY_JOB = (*_ANY, "job_not_found")
-
-#: S3's limit; stores answer longer ones in ways of their own.
-_MAX_KEY_BYTES = 1024
 
 JobId = Annotated[str, Parameter(description="As given when the job was made.")]
 
@@ -59,6 +56,7 @@ class Deleted(msgspec.Struct, frozen=True, kw_only=True):
         "invalid_body",
         "file_too_large",
         "body_too_large",
+        "unsupported_coding",
         "invalid_parameter",
         "idempotency_conflict",
         "object_not_found",
@@ -71,7 +69,7 @@ class Deleted(msgspec.Struct, frozen=True, kw_only=True):
 async def create_job(request: Request[Any, Any, State], backend: Backend) -> Response[JobView]:
     """From an upload that follows (`awaiting_upload`, with links), an object that is in the bucket, or a url."""
     body = await request.body()
-    new, once = read_job(body), once_of_body(request, body)
+    new, once = read_job(body, backend.model_names), once_of_body(request, body)
     # Not cancelled with the request: it makes the job or undoes all of it.
     view = await asyncio.shield(sync_to_thread(_create, new, request.state.owner, backend, once))
     return Response(view, status_code=201, headers={"Location": f"/api/v1/status/{view.job_id}"})
@@ -255,11 +253,8 @@ def _url_source(given: UrlSource, job_id: str, backend: Backend) -> Source:
 
 
 def _object_source(key: str, backend: Backend) -> Source:
-    # Stores differ in how they read `..` and `//`, and a key must not reach what is not the client's.
-    if any(part in ("", ".", "..") for part in key.split("/")) or not key.isprintable():
-        raise invalid("source.key", "a key has no empty, `.` or `..` parts and no control characters")
-    if len(key.encode()) > _MAX_KEY_BYTES:
-        raise invalid("source.key", f"a key has at most {_MAX_KEY_BYTES} bytes as UTF-8")
+    if (reason := refusal(key)) is not None:
+        raise invalid("source.key", reason)
     if key.startswith(OWN_PREFIXES):
         raise invalid("source.key", f"keys under {', '.join(OWN_PREFIXES)} are the service's own")
     info = backend.objects.head(key)

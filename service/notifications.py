@@ -22,9 +22,8 @@ from litestar.types import Guard
 from service.auth import require_key
 from service.errors import ApiError, problems
 from service.inbox import Inbox
-from service.options import NOT_JSON
 from service.settings import ServiceSettings
-from storage.structs import decode
+from storage.structs import NOT_JSON, decode, why_not_json
 
 log = structlog.get_logger()
 
@@ -91,6 +90,7 @@ def require_token(settings: ServiceSettings, *more: Guard) -> Guard:
         "unauthorized",
         "invalid_body",
         "body_too_large",
+        "unsupported_coding",
         "client_disconnected",
         "rate_limited",
         "queue_unavailable",
@@ -105,7 +105,7 @@ async def take_notification(request: Request[Any, Any, State], inbox: Inbox) -> 
     try:
         told = decode(await request.body(), object)
     except NOT_JSON as error:
-        raise ApiError("invalid_body", f"the body is not JSON: {error}") from error
+        raise ApiError("invalid_body", f"the body is not JSON: {why_not_json(error)}") from error
     # The same object may be told of twice in one request.
     objects = list(dict.fromkeys(created(told)))
     if len(objects) > _MAX_OBJECTS:

@@ -6,7 +6,7 @@ error that names the job: an SDK takes anything else for a transcript. The job g
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -22,7 +22,7 @@ from service.events import follow
 from service.listeners import Place
 from service.openai_answers import Said, TextDelta, TextDone, Transcription, VerboseTranscription, plain, verbose
 from service.openai_errors import answer, openai_problems
-from service.openai_form import ALIAS, SHAPE, Task, Wanted, read_options, read_wanted
+from service.openai_form import SHAPE, Task, Wanted, find_model, read_options, read_wanted
 from service.options import OptionFields
 from service.transcribe import (
     UPLOAD_ERRORS,
@@ -50,8 +50,11 @@ _AUDIO = (
     *("client_disconnected", "audio_too_long", "model_not_found", "still_running", "too_many_listeners"),
 )
 
-#: What a client that says how long it waits is left of it, so that the answer comes before it gives up and asks again.
-_SPARE_SECONDS = 5
+#: What a client that says how long it waits is left of it, so that the answer comes before it gives up and asks again:
+#: a tenth, and so many seconds at most.
+_SPARE_SHARE, _SPARE_SECONDS = 0.1, 5
+#: Where the SDKs say it: Python's for each read, Node's for the whole request.
+_TIMEOUT_HEADERS = ("x-stainless-read-timeout", "x-stainless-timeout")
 
 #: A recording that cannot be read is found within it, and answered with its own status also where a stream was asked
 #: for; after it the stream begins, so that no proxy takes the silence for an end.
@@ -119,12 +122,12 @@ async def create_translation(request: Request[Any, Any, State], backend: Backend
     responses=openai_problems(*_ANY),
 )
 def list_models(backend: Backend) -> Models:
-    """What `model` may be; `whisper-1` is the configured one."""
-    return Models(data=[_model(name, backend) for name in (ALIAS, *MODELS)])
+    """What `model` may be; OpenAI's own names are the configured one."""
+    return Models(data=[_model(name, backend) for name in backend.model_names.listed])
 
 
 @get(
-    "/models/{model:str}",
+    "/models/{model:path}",
     summary="A model",
     tags=["OpenAI's API"],
     sync_to_thread=False,
@@ -132,13 +135,12 @@ def list_models(backend: Backend) -> Models:
 )
 def get_model(backend: Backend, model: Annotated[str, Parameter(description="As `GET /v1/models` names it.")]) -> Model:
     """One of them."""
-    if model != ALIAS and model not in MODELS:
-        raise ApiError("model_not_found", f"the model {model[:100]!r} does not exist here", field="model")
-    return _model(model, backend)
+    # A hub's name has a slash in it, and a path comes with one before it.
+    return _model(model.removeprefix("/"), backend)
 
 
 def _model(name: str, backend: Backend) -> Model:
-    info: ModelInfo = MODELS[backend.storage_settings.default_model if name == ALIAS else name]
+    info: ModelInfo = MODELS[find_model(name, backend.model_names) or backend.storage_settings.default_model]
     begins = max((begin for begin in _PUBLISHED if info.folder.startswith(begin)), key=len)
     return Model(id=name, created=_PUBLISHED[begins], owned_by=info.repository.partition("/")[0])
 
@@ -147,7 +149,7 @@ async def _create(request: Request[Any, Any, State], backend: Backend, task: Tas
     place = backend.listeners.place()
 
     def read(fields: Fields) -> OptionFields:
-        options = read_options(fields, task)
+        options = read_options(fields, task, backend.model_names)
         if read_wanted(fields, task).stream:
             # As soon as it is known: where there is no place nothing is uploaded in vain, and no job is made.
             place.take()
@@ -162,7 +164,7 @@ async def _create(request: Request[Any, Any, State], backend: Backend, task: Tas
         place.leave()
         raise
     place.leave()
-    seconds = _patience_seconds(request, backend)
+    seconds = patience_seconds(request.headers, backend.settings.sync_timeout_seconds)
     if not await wait_final(request, backend, job.job_id, seconds):
         raise ApiError(
             "still_running",
@@ -172,13 +174,19 @@ async def _create(request: Request[Any, Any, State], backend: Backend, task: Tas
     return await sync_to_thread(_answer, job.job_id, backend, wanted)
 
 
-def _patience_seconds(request: Request[Any, Any, State], backend: Backend) -> float:
-    limit = float(backend.settings.sync_timeout_seconds)
+def patience_seconds(headers: Mapping[str, str], limit_seconds: float) -> float:
+    """How long a transcript is waited for: as long as the client waits, less what its answer takes, up to the limit."""
+    waits = [seconds for name in _TIMEOUT_HEADERS if (seconds := _seconds(headers.get(name, ""))) > 0]
+    return min([limit_seconds, *(seconds - min(seconds * _SPARE_SHARE, _SPARE_SECONDS) for seconds in waits)])
+
+
+def _seconds(text: str) -> float:
+    """0: it is no time, or no end of it."""
     try:
-        waits = float(request.headers.get("x-stainless-read-timeout", ""))
+        seconds = float(text)
     except ValueError:
-        return limit
-    return max(1.0, min(limit, waits - _SPARE_SECONDS)) if math.isfinite(waits) else limit
+        return 0
+    return seconds if math.isfinite(seconds) else 0
 
 
 def _answer(job_id: str, backend: Backend, wanted: Wanted) -> Response[Any]:

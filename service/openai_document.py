@@ -6,9 +6,10 @@ from typing import Any, get_args
 import msgspec
 
 from actors.formats import FORMATS
+from service.model_names import OPENAI_NAMES
 from service.openai_answers import TextDelta, TextDone, Transcription, VerboseTranscription
 from service.openai_errors import PREFIX
-from service.openai_form import ALIAS, GRANULARITIES, Format
+from service.openai_form import GRANULARITIES, Format
 from service.transcribe import media_type
 from storage.models import MODELS
 
@@ -23,7 +24,8 @@ def describe(paths: dict[str, Any], schemas: dict[str, Any], form: dict[str, Any
     for task in ("transcriptions", "translations"):
         route = paths[f"{_AUDIO}{task}"]["post"]
         wanted = _form(form, streamed=task == "transcriptions")
-        route["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": wanted}}}
+        bodies = {"multipart/form-data": {"schema": wanted}, "application/json": {"schema": _json(wanted)}}
+        route["requestBody"] = {"required": True, "content": bodies}
         kinds = [{"$ref": reference.format(name=kind.__name__)} for kind in (Transcription, VerboseTranscription)]
         content: dict[str, Any] = {"application/json": {"schema": {"anyOf": kinds}}}
         content |= {media_type(name): {"schema": {"type": "string"}} for name in get_args(Format) if name in _TEXTS}
@@ -39,11 +41,25 @@ def describe(paths: dict[str, Any], schemas: dict[str, Any], form: dict[str, Any
 _TEXTS = FORMATS.keys() - {"json"}
 
 
+def _json(form: dict[str, Any]) -> dict[str, Any]:
+    """The same fields, with the recording as text."""
+    audio = {
+        "type": "object",
+        "required": ["data"],
+        "properties": {
+            "data": {"type": "string", "contentEncoding": "base64", "description": "The recording; also a data URL."},
+            "format": {"type": "string", "examples": ["wav"], "description": "It names the recording, no more."},
+        },
+    }
+    fields = {name: field for name, field in form["properties"].items() if name != "file"}
+    return {"type": "object", "required": ["input_audio"], "properties": {"input_audio": audio, **fields}}
+
+
 def _form(classic: dict[str, Any], *, streamed: bool) -> dict[str, Any]:
     """OpenAI's fields and ours."""
     form = deepcopy(classic)
     fields = form["properties"]
-    fields["model"]["enum"] = [ALIAS, *MODELS]
+    fields["model"]["examples"] = [*OPENAI_NAMES, *MODELS]
     fields["response_format"] = {"type": "string", "enum": list(get_args(Format)), "default": "json"}
     fields["timestamp_granularities[]"] = {
         "type": "array",
@@ -54,7 +70,7 @@ def _form(classic: dict[str, Any], *, streamed: bool) -> dict[str, Any]:
         fields["stream"] = {
             "type": "boolean",
             "default": False,
-            "description": "Send the text while it is found; of json and text.",
+            "description": "Send the text while it is found; heeded for json and text.",
         }
     else:
         del fields["task"]

@@ -15,6 +15,8 @@ PREFIX = "/v1/"
 _CODES = {"unauthorized": "invalid_api_key", "rate_limited": "rate_limit_exceeded"}
 #: What is wrong with a request is 400 there: the SDK's BadRequestError.
 _STATUSES = {415: 400, 422: 400}
+#: But for this: its status is what tells a client to send the body otherwise.
+_KEPT = "unsupported_coding"
 
 _Handler = Callable[[Request[Any, Any, Any], Any], Response[Problem]]
 
@@ -49,8 +51,7 @@ def openai_problems(*codes: str) -> dict[int, ResponseSpec]:
     """What a route documents, as service.errors.problems."""
     by_status: dict[int, list[str]] = {}
     for code in (*codes, "internal_error"):
-        status = KINDS[code].status
-        by_status.setdefault(_STATUSES.get(status, status), []).append(code)
+        by_status.setdefault(_status(code, KINDS[code].status), []).append(code)
     return {
         status: ResponseSpec(
             data_container=ErrorBody,
@@ -81,8 +82,11 @@ def _in_openais_shape(response: Response[Problem]) -> Response[ErrorBody]:
     if isinstance(problem.job_id, str):
         # The SDK would send the whole recording again, twice, and the job would end as this one did.
         headers |= {"X-Job-Id": problem.job_id, "X-Should-Retry": "false"}
-    status = _STATUSES.get(problem.status, problem.status)
-    return Response(ErrorBody(error=error), status_code=status, headers=headers)
+    return Response(ErrorBody(error=error), status_code=_status(problem.code, problem.status), headers=headers)
+
+
+def _status(code: str, status: int) -> int:
+    return status if code == _KEPT else _STATUSES.get(status, status)
 
 
 def _type(status: int) -> str:

@@ -5,19 +5,17 @@ from typing import Literal, get_args
 import msgspec
 
 from service.errors import ApiError, invalid
+from service.model_names import ModelNames, ModelUnknown
 from service.options import OptionFields, read_form
 from service.uploads import Fields, FormShape
-from storage.models import MODELS
+from storage.errors import quoted
 from storage.structs import convert
-
-#: OpenAI's name of Whisper: the configured model here.
-ALIAS = "whisper-1"
 
 Task = Literal["transcribe", "translate"]
 Format = Literal["json", "text", "srt", "verbose_json", "vtt"]
 
 #: Samples of voices come as text of any length, and nobody is told apart by them here.
-SHAPE = FormShape(dropped=frozenset({"known_speaker_references", "known_speaker_references[]"}))
+SHAPE = FormShape(dropped=frozenset({"known_speaker_references", "known_speaker_references[]"}), json=True)
 
 GRANULARITIES = ("segment", "word")
 #: Formats of which a stream can say what they would.
@@ -35,21 +33,14 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
 
 
-def read_options(fields: Fields, task: Task) -> OptionFields:
+def read_options(fields: Fields, task: Task, names: ModelNames) -> OptionFields:
     """Our own fields are taken as in the classic form. `translate` is not to be talked out of.
 
     Raises:
         ApiError: invalid_parameter, model_not_found.
     """
     wanted, given = read_wanted(fields, task), dict(fields)
-    given["model"] = "" if given.get("model") == ALIAS else given.get("model", "")
-    if given["model"] and given["model"] not in MODELS:
-        known = ", ".join((ALIAS, *MODELS))
-        raise ApiError(
-            "model_not_found",
-            f"the model {given['model'][:100]!r} does not exist here; there are {known}",
-            field="model",
-        )
+    find_model(given.get("model", ""), names)
     verbose = wanted.format == "verbose_json"
     given["response_format"] = "json" if verbose else wanted.format
     if verbose:
@@ -62,7 +53,20 @@ def read_options(fields: Fields, task: Task) -> OptionFields:
         given.setdefault("hotwords", ", ".join(keywords))
     if len(languages := _every(fields, "languages")) == 1:
         given.setdefault("language", languages[0])
-    return read_form(given)
+    return read_form(given, names)
+
+
+def find_model(given: str, names: ModelNames) -> str | None:
+    """As ModelNames.find.
+
+    Raises:
+        ApiError: model_not_found.
+    """
+    try:
+        return names.find(given)
+    except ModelUnknown as error:
+        detail = f"the model {quoted(given)} does not exist here; there are {', '.join(names.listed)}"
+        raise ApiError("model_not_found", detail, field="model") from error
 
 
 def read_wanted(fields: Fields, task: Task) -> Wanted:
@@ -73,14 +77,13 @@ def read_wanted(fields: Fields, task: Task) -> Wanted:
     given = dict(fields)
     format = given.get("response_format") or "json"
     if format not in get_args(Format):
-        why = "speakers are not told apart here" if format == "diarized_json" else f"{format[:100]!r} is none of them"
+        why = "speakers are not told apart here" if format == "diarized_json" else f"{quoted(format)} is none of them"
         raise invalid("response_format", why, get_args(Format))
     granularities = _every(fields, "timestamp_granularities")
     if unknown := [name for name in granularities if name not in GRANULARITIES]:
-        raise invalid("timestamp_granularities[]", f"{unknown[0][:100]!r} is none of them", GRANULARITIES)
-    stream = _flag(given.get("stream", ""), "stream") and task == "transcribe"
-    if stream and format not in _STREAMED:
-        raise invalid("stream", f"only {' and '.join(_STREAMED)} can be streamed, not {format}", ["false"])
+        raise invalid("timestamp_granularities[]", f"{quoted(unknown[0])} is none of them", GRANULARITIES)
+    # As OpenAI does with whisper-1, a stream of subtitles or of verbose_json is answered whole.
+    stream = _flag(given.get("stream", ""), "stream") and task == "transcribe" and format in _STREAMED
     return Wanted(
         format=msgspec.convert(format, Format),  # noqa: TID251 no struct
         segments="segment" in granularities or not granularities,
@@ -98,4 +101,4 @@ def _flag(text: str, name: str) -> bool:
     try:
         return convert(text or "false", bool, strict=False)
     except msgspec.ValidationError as error:
-        raise invalid(name, f"{text[:100]!r} is neither", ["true", "false"]) from error
+        raise invalid(name, f"{quoted(text)} is neither", ["true", "false"]) from error

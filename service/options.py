@@ -7,18 +7,21 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-from actors.languages import LANGUAGES
+from actors.languages import LANGUAGES, LanguageUnknown, parse_language
 from actors.layout import Layout
 from service.errors import ApiError, explain, invalid
+from service.model_names import ModelNames, ModelUnknown
 from service.subtitles import SubtitleFields
+from storage.errors import quoted
 from storage.job import Options, Priority
 from storage.model_store import MODELS
-from storage.structs import convert, decode
-
-#: What decoding raises of bytes that are no JSON, or are nested deeper than any JSON that is meant.
-NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+from storage.structs import NOT_JSON, convert, decode, why_not_json
 
 _Text = Annotated[str, Meta(max_length=4000)]
+#: As much as a field of a form may have.
+_LongText = Annotated[str, Meta(max_length=65_536)]
+#: Characters of a prompt that are kept, its last ones. Whisper reads the last 223 tokens, which are fewer.
+_PROMPT_CHARACTERS = 4000
 WebhookUrl = Annotated[str, Meta(max_length=2000)]
 
 
@@ -26,11 +29,12 @@ class OptionFields(SubtitleFields, frozen=True, kw_only=True):
     """The options as they arrive: all may be left out."""
 
     model: Annotated[
-        str | None, Meta(description="Default: the configured one.", extra_json_schema={"enum": [*MODELS, None]})
+        str | None,
+        Meta(description="Also a hub's or OpenAI's name; default: the configured one.", examples=list(MODELS)),
     ] = None
     language: Annotated[
         str | None,
-        Meta(description="ISO 639-1 code; default: detect.", extra_json_schema={"enum": [*LANGUAGES, None]}),
+        Meta(description="A code, a tag as en-US, or an English name; default, and auto: detect.", examples=["en"]),
     ] = None
     task: Annotated[Literal["transcribe", "translate"], Meta(description="translate: into English.")] = "transcribe"
     response_format: Annotated[
@@ -47,7 +51,8 @@ class OptionFields(SubtitleFields, frozen=True, kw_only=True):
         float, Meta(ge=0, le=1, description="Where decoding starts; a window that fails is tried again at higher ones.")
     ] = 0.0
     prompt: Annotated[
-        _Text | None, Meta(description="Text that precedes the recording, to set style and spelling.")
+        _LongText | None,
+        Meta(description="Text that precedes the recording, to set style and spelling. Of a long one the end counts."),
     ] = None
     hotwords: Annotated[_Text | None, Meta(description="Words to listen for.")] = None
     vad_filter: Annotated[bool, Meta(description="Leave stretches without speech out.")] = True
@@ -114,7 +119,7 @@ Fields = TypeVar("Fields", bound=OptionFields)
 Kind = TypeVar("Kind", bound=msgspec.Struct)
 
 
-def read_form(fields: Mapping[str, str]) -> OptionFields:
+def read_form(fields: Mapping[str, str], names: ModelNames) -> OptionFields:
     """A form's fields. Empty ones count as left out; unknown ones are ignored: other Whisper servers know more.
 
     Raises:
@@ -125,12 +130,12 @@ def read_form(fields: Mapping[str, str]) -> OptionFields:
         options = convert(known, OptionFields, strict=False)
     except msgspec.ValidationError as error:
         raise explain(OptionFields, error) from error
-    return _with_known_names(options)
+    return _with_known_names(options, names)
 
 
-def read_job(body: bytes) -> NewJob:
+def read_job(body: bytes, names: ModelNames) -> NewJob:
     """A JSON body. Here unknown fields are refused: they are misspelt ones. Raises as read_json."""
-    return _with_known_names(read_json(body, NewJob))
+    return _with_known_names(read_json(body, NewJob), names)
 
 
 def read_json(body: bytes, kind: type[Kind]) -> Kind:
@@ -145,14 +150,14 @@ def read_json(body: bytes, kind: type[Kind]) -> Kind:
     except msgspec.ValidationError as error:
         raise explain(kind, error) from error
     except NOT_JSON as error:
-        raise ApiError("invalid_body", f"the body is not JSON: {error}") from error
+        raise ApiError("invalid_body", f"the body is not JSON: {why_not_json(error)}") from error
 
 
 class _Sidecar(OptionFields, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The options in an object beside the recording."""
 
 
-def read_sidecar(body: bytes, beneath: OptionFields) -> OptionFields:
+def read_sidecar(body: bytes, beneath: OptionFields, names: ModelNames) -> OptionFields:
     """A JSON object of options, over those that it lies on top of. As in a request's body, unknown ones are refused.
 
     Raises:
@@ -165,8 +170,9 @@ def read_sidecar(body: bytes, beneath: OptionFields) -> OptionFields:
     except msgspec.ValidationError as error:
         raise explain(_Sidecar, error) from error
     except NOT_JSON as error:
-        raise ApiError("invalid_body", f"it is not JSON: {error}") from error
-    return _with_known_names(msgspec.structs.replace(beneath, **{name: getattr(given, name) for name in fields}))
+        raise ApiError("invalid_body", f"it is not JSON: {why_not_json(error)}") from error
+    over = {name: getattr(given, name) for name in fields}
+    return _with_known_names(msgspec.structs.replace(beneath, **over), names)
 
 
 def fill_in(given: OptionFields, default_model: str, layout: Layout) -> Options:
@@ -189,18 +195,18 @@ def fill_in(given: OptionFields, default_model: str, layout: Layout) -> Options:
     return Options(**{**fields, **msgspec.structs.asdict(given.over(layout)), "model": name})
 
 
-def _with_known_names(options: Fields) -> Fields:
-    """The language's code in small letters and the track as text, however they came."""
-    if options.model is not None and options.model not in MODELS:
-        raise invalid("model", f"{options.model[:100]!r} is not a known model", list(MODELS))
-    if options.audio_track is not None:
-        track = str(options.audio_track).strip()
-        if not track or (track.isdecimal() and not int(track)):
-            raise invalid("audio_track", "it is a number, counted from 1, or a language")
-        options = msgspec.structs.replace(options, audio_track=track)
-    if options.language is None:
-        return options
-    language = options.language.lower()
-    if language not in LANGUAGES:
-        raise invalid("language", f"{options.language[:100]!r} is not a known language code", list(LANGUAGES))
-    return msgspec.structs.replace(options, language=language)
+def _with_known_names(options: Fields, names: ModelNames) -> Fields:
+    """The model and the language by our names, the track as text, and of the prompt what can be read of it."""
+    try:
+        model = names.find(options.model or "")
+    except ModelUnknown as error:
+        raise invalid("model", f"{quoted(options.model or '')} is not a known model", list(MODELS)) from error
+    try:
+        language = parse_language(options.language or "")
+    except LanguageUnknown as error:
+        raise invalid("language", f"{quoted(options.language or '')} is no known language", list(LANGUAGES)) from error
+    track = None if options.audio_track is None else str(options.audio_track).strip()
+    if track is not None and (not track or (track.isdecimal() and not int(track))):
+        raise invalid("audio_track", "it is a number, counted from 1, or a language")
+    prompt = None if options.prompt is None else options.prompt[-_PROMPT_CHARACTERS:]
+    return msgspec.structs.replace(options, model=model, language=language, prompt=prompt, audio_track=track)

@@ -17,6 +17,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     rate_limit: str = ""
     #: Addresses of proxies whose X-Forwarded-For is believed, comma-separated.
     trusted_proxies: str = ""
+    #: Other names under which clients ask for models, as `my-model=base,other=small`.
+    model_aliases: str = ""
     #: Origins whose pages may call the API, comma-separated; empty: none but the API's own.
     cors_origins: str = ""
     #: Presigned uploads above this many bytes are cut into parts.

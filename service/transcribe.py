@@ -31,6 +31,7 @@ log = structlog.get_logger()
 UPLOAD_ERRORS = (
     *("invalid_body", "unauthorized", "file_too_large", "unsupported_media_type", "invalid_parameter", "file_missing"),
     *(
+        "unsupported_coding",
         "audio_unreadable",
         "idempotency_conflict",
         "url_not_allowed",
@@ -75,7 +76,7 @@ async def transcribe(request: Request[Any, Any, State], backend: Backend) -> Res
     The same job as the asynchronous call's, plus waiting: when the time runs out, or with `Prefer: respond-async`, the
     answer is 202 with the job, which goes on. When the client goes away the job is cancelled.
     """
-    job, _ = await receive(request, backend, read_fields)
+    job, _ = await receive(request, backend, lambda fields: read_fields(fields, backend))
     if "respond-async" in [word.strip() for word in request.headers.get("prefer", "").lower().split(",")]:
         return await _still_running(job, backend, {"Preference-Applied": "respond-async"})
     if not await wait_final(request, backend, job.job_id, backend.settings.sync_timeout_seconds):
@@ -93,7 +94,7 @@ async def transcribe(request: Request[Any, Any, State], backend: Backend) -> Res
 )
 async def transcribe_async(request: Request[Any, Any, State], backend: Backend) -> Response[Accepted]:
     """A job, to be asked for at `status_url`."""
-    job, _ = await receive(request, backend, read_fields)
+    job, _ = await receive(request, backend, lambda fields: read_fields(fields, backend))
     estimate = await sync_to_thread(_estimate, job, backend)
     accepted = Accepted(
         job_id=job.job_id,
@@ -105,9 +106,9 @@ async def transcribe_async(request: Request[Any, Any, State], backend: Backend) 
     return Response(accepted, status_code=202, headers=_job_headers(job, estimate))
 
 
-def read_fields(fields: Fields) -> OptionFields:
+def read_fields(fields: Fields, backend: Backend) -> OptionFields:
     """The classic form: of a field sent twice the last counts."""
-    return read_form(dict(fields))
+    return read_form(dict(fields), backend.model_names)
 
 
 async def receive(

@@ -5,33 +5,30 @@ third fills, so an upload holds about three parts in memory, whatever its size. 
 """
 
 import asyncio
-import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import structlog
 from litestar import Request
 from litestar.exceptions import InternalServerException
-from multipart import MultipartError, MultipartSegment, PushMultipartParser
+from multipart import MultipartError, MultipartSegment
 
 from service.errors import RETRY_AFTER_SECONDS, ApiError
+from service.form_parser import FormParser
+from service.json_audio import JsonAudio, JsonAudioInvalid, as_fields, audio_name
+from service.object_writer import IN_FLIGHT, MAX_PARTS, MIN_PART_BYTES, ObjectWriter
 from service.settings import ServiceSettings
-from storage.errors import ObjectMissing, StorageError, UploadMissing
-from storage.object_store import ObjectStore, Part
+from storage.errors import quoted
+from storage.object_store import ObjectStore
+from storage.structs import NOT_JSON, why_not_json
 
 log = structlog.get_logger()
 
-T = TypeVar("T")
-
-#: Parts on their way to the store at once, of one upload.
-_IN_FLIGHT = 2
-#: S3's limits of a multipart upload.
-MAX_PARTS, MIN_PART_BYTES = 10_000, 5 * 2**20
-#: A form is a file and a few fields; what is beyond is an attack or a mistake.
-_MAX_SEGMENTS, _MAX_FIELD_BYTES = 64, 64 * 1024
+#: Of a text field, and of what comes before the first part.
+_MAX_FIELD_BYTES = 64 * 1024
 #: How much longer than its file a form may be: fields, boundaries and part headers.
 _FORM_OVERHEAD_BYTES = 2**20
 
@@ -64,6 +61,8 @@ class FormShape(msgspec.Struct, frozen=True):
     kept_bytes: int | None = None
     #: Text fields that are read and dropped, however long they are.
     dropped: frozenset[str] = frozenset()
+    #: A JSON body with the recording in it (service.json_audio) is taken, too.
+    json: bool = False
 
 
 CLASSIC = FormShape()
@@ -80,7 +79,7 @@ class Uploads:
         smallest = max(MIN_PART_BYTES, -(-max_file_size // MAX_PARTS))
         self._part_bytes = max(settings.upload_part_bytes, smallest)
         # Threads of their own: a slow store must not keep other requests waiting for a thread.
-        self._threads = ThreadPoolExecutor(_IN_FLIGHT * settings.max_concurrent_uploads + 1, "upload")
+        self._threads = ThreadPoolExecutor(IN_FLIGHT * settings.max_concurrent_uploads + 1, "upload")
 
     async def receive(
         self,
@@ -103,12 +102,20 @@ class Uploads:
                 audio_unreadable (no bytes), upload_stalled, client_disconnected, and what the checks raise.
             StorageError: the store failed.
         """
-        boundary = _boundary(request)
-        self._refuse_if_announced_too_large(request)
+        boundary = "" if shape.json and request.content_type[0] == "application/json" else _boundary(request)
+        # Base64 takes four signs for three bytes, and may come in lines.
+        limit = (self._max_bytes if boundary else self._max_bytes * 3 // 2) + _FORM_OVERHEAD_BYTES
+        announced = request.headers.get("content-length", "")
+        if announced.isdecimal():
+            self._refuse_too_large(int(announced), limit)
         with self._slot():
             writer = ObjectWriter(self._objects, key, self._part_bytes, self._threads, hashed=hashed)
+            chunks = self._chunks(request, limit)
             try:
-                form = await self._read(request, boundary, writer, check_field, shape)
+                if boundary:
+                    form = await self._read(chunks, boundary, writer, check_field, shape)
+                else:
+                    form = await self._read_json(chunks, writer, check_field)
                 check_all(form.fields)
                 await writer.finish()
             except BaseException as error:  # Also CancelledError: the server stops.
@@ -134,23 +141,61 @@ class Uploads:
         finally:
             self._free += 1
 
-    def _refuse_if_announced_too_large(self, request: Request[Any, Any, Any]) -> None:
-        announced = request.headers.get("content-length", "")
-        if announced.isdecimal():
-            self._refuse_too_large(int(announced))
-
-    def _refuse_too_large(self, form_bytes: int) -> None:
-        if form_bytes > self._max_bytes + _FORM_OVERHEAD_BYTES:
-            raise self._too_large(f"the body has {form_bytes} bytes or more")
+    def _refuse_too_large(self, body_bytes: int, limit: int) -> None:
+        if body_bytes > limit:
+            raise self._too_large(f"the body has {body_bytes} bytes or more")
 
     def _too_large(self, fact: str) -> ApiError:
         return ApiError("file_too_large", f"{fact}, the limit of a recording is {self._max_bytes}")
 
+    async def _chunks(self, request: Request[Any, Any, Any], limit: int) -> AsyncIterator[bytes]:
+        """A body as it comes, of `limit` bytes at most."""
+        came, stream = 0, request.stream()
+        try:
+            while True:
+                async with asyncio.timeout(self._idle_seconds):
+                    chunk = await anext(stream, b"")
+                if not chunk:
+                    return
+                # What is dropped counts, too: else nothing would bound a body that comes in chunks.
+                came += len(chunk)
+                self._refuse_too_large(came, limit)
+                yield chunk
+        except TimeoutError as error:
+            raise ApiError("upload_stalled", f"nothing came for {self._idle_seconds} s") from error
+        except InternalServerException as error:
+            # Litestar's word for a client that went away.
+            raise ApiError("client_disconnected", "the connection was closed before the body's end") from error
+
+    async def _read_json(
+        self, chunks: AsyncIterator[bytes], writer: ObjectWriter, check_field: Callable[[Fields], object]
+    ) -> Form:
+        body, checked = JsonAudio(), False
+        try:
+            async for chunk in chunks:
+                for audio in body.feed(chunk):
+                    if not checked:
+                        check_field(as_fields(body.before))
+                        checked = True
+                    await writer.write(audio)
+                    if writer.size > self._max_bytes:
+                        raise self._too_large(f"{writer.size} bytes came")
+            rest = body.rest
+        except JsonAudioInvalid as error:
+            raise ApiError("invalid_body", f"input_audio.data: {error}", field="input_audio.data") from error
+        except NOT_JSON as error:
+            raise ApiError("invalid_body", f"the body is not JSON: {why_not_json(error)}") from error
+        if not body.has_audio:
+            raise ApiError("file_missing", "the recording belongs in input_audio.data", field="input_audio.data")
+        if writer.size == 0:
+            raise ApiError("audio_unreadable", "the recording is empty (0 bytes)")
+        return Form(audio_name(rest), None, writer.size, as_fields(rest), None)
+
     async def _read(
         self,
-        request: Request[Any, Any, Any],
+        chunks: AsyncIterator[bytes],
         boundary: str,
-        writer: "ObjectWriter",
+        writer: ObjectWriter,
         check_field: Callable[[Fields], object],
         shape: FormShape,
     ) -> Form:
@@ -160,16 +205,9 @@ class Uploads:
         segment: MultipartSegment | None = None
         text = bytearray()
         try:
-            with PushMultipartParser(boundary, max_segment_count=_MAX_SEGMENTS, strict=True) as parser:
-                stream = request.stream()
-                while not parser.closed:
-                    async with asyncio.timeout(self._idle_seconds):
-                        chunk = await anext(stream, b"")
-                    if not chunk:
-                        break
-                    # What is dropped counts, too: else nothing would bound a form that comes in chunks.
+            with FormParser(boundary) as parser:
+                async for chunk in chunks:
                     came += len(chunk)
-                    self._refuse_too_large(came)
                     for event in parser.parse(chunk):
                         if isinstance(event, MultipartSegment):
                             segment, text = event, bytearray()
@@ -179,7 +217,7 @@ class Uploads:
                                 check_field(fields)
                                 await writer.write(shape.header)
                             elif segment.filename is not None:
-                                raise _file_missing(f"the part {segment.name[:100]!r} is a file", shape)
+                                raise _file_missing(f"the part {quoted(segment.name)} is a file", shape)
                         elif segment is None:
                             continue
                         elif event is None:
@@ -194,147 +232,20 @@ class Uploads:
                         elif segment.name not in shape.dropped:
                             text += event
                             if len(text) > _MAX_FIELD_BYTES:
-                                detail = f"{segment.name[:100]!r} is longer than {_MAX_FIELD_BYTES} bytes"
+                                detail = f"{quoted(segment.name)} is longer than {_MAX_FIELD_BYTES} bytes"
                                 raise ApiError("invalid_body", detail, field=segment.name[:100])
+                    if segment is None and came > _MAX_FIELD_BYTES:
+                        raise ApiError("invalid_body", f"no part of the form begins in its first {came} bytes")
         except MultipartError as error:
             raise ApiError("invalid_body", f"the form cannot be read: {error}") from error
         except UnicodeDecodeError as error:
             raise ApiError("invalid_body", "a field of the form is not UTF-8") from error
-        except TimeoutError as error:
-            raise ApiError("upload_stalled", f"nothing came for {self._idle_seconds} s") from error
-        except InternalServerException as error:
-            # Litestar's word for a client that went away.
-            raise ApiError("client_disconnected", "the connection was closed before the form's end") from error
         # Browsers send an empty part without a name where no file was chosen.
         if file is None or (received == 0 and not file.filename):
             raise _file_missing("the form has none", shape)
         if received == 0:
             raise ApiError("audio_unreadable", "the recording is empty (0 bytes)")
         return Form(file.filename or "", file.content_type, writer.size, fields, None)
-
-
-class ObjectWriter:
-    """An object on its way into the store. What its threads have done is known even when the task was cancelled."""
-
-    def __init__(
-        self, objects: ObjectStore, key: str, part_bytes: int, threads: ThreadPoolExecutor, *, hashed: bool = False
-    ) -> None:
-        #: Bytes taken so far.
-        self.size = 0
-        self._hash = hashlib.sha256() if hashed else None
-        self._objects = objects
-        self._key = key
-        self._part_bytes = part_bytes
-        self._threads = threads
-        self._buffer = bytearray()
-        self._upload_id: str | None = None
-        #: The object may be there: the store was asked for it, whatever became of the answer.
-        self._asked = False
-        self._parts: list[Part] = []
-        self._last_number = 0
-        self._running: set[asyncio.Future[Any]] = set()
-
-    @property
-    def digest(self) -> str | None:
-        """Of all bytes, once it is finished, as `sha256:…`; None: it was not to be hashed."""
-        return f"sha256:{self._hash.hexdigest()}" if self._hash is not None else None
-
-    async def write(self, data: bytes) -> None:
-        """Take bytes; waits while two parts are on their way. Parts are equal: some stores insist on it."""
-        self.size += len(data)
-        left = memoryview(data)
-        while left:
-            room = self._part_bytes - len(self._buffer)
-            self._buffer += left[:room]
-            left = left[room:]
-            if len(self._buffer) == self._part_bytes:
-                await self._send_part()
-
-    async def finish(self) -> None:
-        """The object is there, whole, when this returns."""
-        if self._upload_id is None:
-            await self._in_thread(self._put, self._take_buffer())
-            return
-        if self._buffer:
-            await self._send_part()
-        await self._settle(0)
-        await self._in_thread(self._complete)
-
-    async def abort(self) -> None:
-        """Nothing is there when this returns; what the store does not let go now is left to the janitor."""
-        self._buffer = bytearray()
-        await asyncio.gather(*self._running, return_exceptions=True)
-        try:
-            if self._upload_id is not None:
-                await self._in_thread(self._objects.abort_upload, self._key, self._upload_id)
-            if self._asked:
-                await self._in_thread(self._objects.delete, self._key)
-        except StorageError as error:
-            log.warning("upload not removed", key=self._key, reason=str(error))
-
-    async def _send_part(self) -> None:
-        if self._upload_id is None:
-            await self._in_thread(self._start)
-        await self._settle(_IN_FLIGHT - 1)
-        self._last_number += 1
-        data = self._take_buffer()
-        if self._hash is not None:
-            # In order, while the part before is still on its way.
-            await self._in_thread(self._hash.update, data)
-        self._begin(self._send, self._last_number, data)
-
-    async def _settle(self, allowed: int) -> None:
-        """Wait until at most so many calls are running; a failed one raises here."""
-        while len(self._running) > allowed:
-            done, self._running = await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
-            for call in done:
-                call.result()
-
-    def _take_buffer(self) -> bytes:
-        data, self._buffer = bytes(self._buffer), bytearray()
-        return data
-
-    def _begin(self, call: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
-        future = asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
-        self._running.add(future)
-        return future
-
-    async def _in_thread(self, call: Callable[..., Any], *arguments: Any) -> None:
-        future = self._begin(call, *arguments)
-        # Shielded: a cancelled task must still learn, in abort(), what its thread has done.
-        await asyncio.shield(future)
-        self._running.discard(future)
-
-    # In threads
-
-    def _start(self) -> None:
-        self._upload_id = self._objects.start_upload(self._key, "application/octet-stream")
-
-    def _send(self, number: int, data: bytes) -> None:
-        assert self._upload_id is not None
-        self._parts.append(self._objects.upload_part(self._key, self._upload_id, number, data))
-
-    def _complete(self) -> None:
-        assert self._upload_id is not None
-        self._asked = True
-        try:
-            self._objects.complete_upload(self._key, self._upload_id, self._parts)
-        except UploadMissing:
-            # As a repeated request hears whose first answer was lost: then the object is there.
-            if not self._is_whole():
-                raise
-
-    def _put(self, data: bytes) -> None:
-        if self._hash is not None:
-            self._hash.update(data)
-        self._asked = True
-        self._objects.put(self._key, data, "application/octet-stream")
-
-    def _is_whole(self) -> bool:
-        try:
-            return self._objects.head(self._key).size == self.size
-        except ObjectMissing:
-            return False
 
 
 def _boundary(request: Request[Any, Any, Any]) -> str:
@@ -349,7 +260,7 @@ def _boundary(request: Request[Any, Any, Any]) -> str:
 
 
 def _file_missing(fact: str, shape: FormShape) -> ApiError:
-    detail = f"{fact}; the recording belongs in the part named {shape.file_field!r}"
+    detail = f"{fact}; the recording belongs in the part named {quoted(shape.file_field)}"
     return ApiError("file_missing", detail, field=shape.file_field)
 
 

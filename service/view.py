@@ -9,7 +9,7 @@ from actors import view
 from actors.view import PARTS, JobView, PartLink, UploadLinks
 from service.backend import Backend
 from service.errors import invalid
-from storage.errors import ObjectMissing
+from storage.errors import ObjectMissing, quoted
 from storage.job import Job
 from storage.keys import source_key
 from storage.partial import partial_segments
@@ -39,7 +39,7 @@ def read_include(text: str, known: Collection[str] = PARTS) -> frozenset[str]:
     """`?include=`: names, comma-separated."""
     names = frozenset(name.strip() for name in text.split(",") if name.strip())
     if unknown := sorted(names - set(known)):
-        raise invalid("include", f"{unknown[0][:100]!r} is nothing that can be included", sorted(known))
+        raise invalid("include", f"{quoted(unknown[0])} is nothing that can be included", sorted(known))
     return names
 
 

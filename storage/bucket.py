@@ -68,7 +68,8 @@ def _set_cors(s3: "S3Client", bucket: str, origins: Sequence[str]) -> None:
         "AllowedOrigins": list(origins),
         "AllowedMethods": ["GET", "HEAD", "PUT"],
         "AllowedHeaders": ["*"],
-        "ExposeHeaders": ["ETag"],
+        # Of parts, and of results: their names, and how long they are where a range was asked for.
+        "ExposeHeaders": ["ETag", "Content-Disposition", "Content-Range"],
         "MaxAgeSeconds": 3600,
     }
     rules = [*theirs, ours] if origins else theirs

@@ -80,3 +80,9 @@ class JobFenced(StorageError):
 
 class ModelUnavailable(StorageError):
     code = "model_unavailable"
+
+
+def quoted(text: str) -> str:
+    """A client's text within a sentence: its beginning, without characters that do not show."""
+    shown = "".join(character if character.isprintable() else "\ufffd" for character in text[:100])
+    return f"'{shown}'"

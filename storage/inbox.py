@@ -24,7 +24,7 @@ import structlog
 
 from storage.errors import ObjectMissing, StoreRefused
 from storage.job import Job, Source, is_job_id
-from storage.keys import ingested_key
+from storage.keys import beside, ingested_key
 from storage.object_store import ObjectInfo, ObjectStore
 from storage.redis_client import JOBS_DATABASE, connect, redis_errors
 from storage.settings import StorageSettings
@@ -77,7 +77,7 @@ def about(job: Job) -> dict[str, str]:
 
 def failure_key(source: Source) -> str:
     """Where people who see the bucket alone read why their recording failed. A `.txt` is never a recording."""
-    return f"{source.key}.error.txt"
+    return beside(source.key, ".error.txt")
 
 
 def tell_failure(job: Job, objects: ObjectStore) -> None:

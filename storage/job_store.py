@@ -12,7 +12,7 @@ import msgspec
 import redis
 
 from storage import job_scripts
-from storage.errors import JobConflict, JobFenced, JobMissing, JobSuspect
+from storage.errors import JobConflict, JobFenced, JobMissing, JobSuspect, quoted
 from storage.idempotency import Once
 from storage.job import FINAL, FOLLOWS, Job, JobStatus, Source
 from storage.redis_client import JOBS_DATABASE, connect, redis_errors
@@ -104,7 +104,7 @@ class JobStore:
         """Raises JobMissing: there is no such job, or it is not this owner's."""
         record = self._redis.hgetall(_job_key(job_id))
         if not record or (owner is not None and record["owner"] != owner):
-            raise JobMissing(f"there is no job {job_id[:64]!r}")
+            raise JobMissing(f"there is no job {quoted(job_id)}")
         return _from_hash(record)
 
     @redis_errors()

@@ -1,10 +1,54 @@
-"""Names of the objects that the service keeps. They derive from ids, never from what a client says."""
+"""Names of the objects that the service keeps, which derive from ids alone; and the check of names from outside."""
+
+import re
+from urllib.parse import quote
 
 #: Read by every health check: a store can lose what is in a bucket and list it still.
 CANARY_KEY = "bucketscribe-canary.txt"
 
 #: Format → the extension of its result object.
 EXTENSIONS = {"json": "json", "text": "txt", "txt": "txt", "srt": "srt", "vtt": "vtt", "tsv": "tsv"}
+
+#: S3's limit of a key, and that of many stores for what stands between two slashes; bytes of UTF-8.
+KEY_BYTES, NAME_BYTES = 1024, 255
+
+#: Control characters, and what XML 1.0 has no way to write: https://www.w3.org/TR/xml/#charsets
+_UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+#: What else a key is refused for.
+_AMBIGUOUS = re.compile(r"\\|(?:(?<=/)|^)/")
+
+
+def refusal(key: str) -> str | None:
+    """Why a name from outside is not used as a key, as the end of a sentence about it; None: nothing speaks against it.
+
+    A key must be one that every store reads as it is written. SeaweedFS takes `sources\\x`, `/sources/x` and
+    `sources//x` for `sources/x`. So this comes before the prefix is looked at.
+    """
+    parts = key.split("/")
+    if "\\" in key:
+        return "a key has no backslash: some stores read it as a slash"
+    if any(part in ("", ".", "..") for part in parts):
+        return "a key has no empty, `.` or `..` parts between its slashes"
+    if _UNWRITABLE.search(key):
+        return "a key has no control characters and none that XML cannot carry"
+    if len(key.encode()) > KEY_BYTES:
+        return f"a key has at most {KEY_BYTES} bytes as UTF-8"
+    return None
+
+
+def beside(key: str, ending: str) -> str:
+    """The key with an ending, in a spelling that `refusal` lets through: `a%09b.mp3.error.txt`, cut where too long.
+
+    `key` is one that the store has listed, without `.` and `..` parts.
+    """
+    written = _AMBIGUOUS.sub(_escaped, _UNWRITABLE.sub(_escaped, key))
+    folder, slash, name = written.rpartition("/")
+    room = min(NAME_BYTES, KEY_BYTES - len(f"{folder}{slash}".encode())) - len(ending)
+    return f"{folder}{slash}{name.encode()[:room].decode(errors='ignore')}{ending}"
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return quote(found[0], safe="")
 
 
 def source_key(job_id: str) -> str:

@@ -11,6 +11,9 @@ import msgspec
 
 T = TypeVar("T")
 
+#: What decoding raises of bytes that are no JSON, or are nested deeper than any JSON that is meant.
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 _MAKING = threading.Lock()
 _DECODERS: dict[Any, msgspec.json.Decoder[Any]] = {}
 
@@ -33,6 +36,17 @@ def convert(value: object, kind: type[T], *, strict: bool = True, from_attribute
     """What msgspec.convert gives, and raises."""
     _decoder(kind)
     return msgspec.convert(value, kind, strict=strict, from_attributes=from_attributes)
+
+
+def why_not_json(error: Exception) -> str:
+    """An error of NOT_JSON as a client is told of it."""
+    match error:
+        case UnicodeDecodeError():
+            return "it is not UTF-8"
+        case RecursionError():
+            return "it is nested too deeply"
+        case _:
+            return str(error).removeprefix("JSON is malformed: ")
 
 
 def _decoder(kind: type[T]) -> msgspec.json.Decoder[T]:

@@ -14,8 +14,10 @@ import webvtt
 from whisper_normalizer.english import EnglishTextNormalizer
 
 from actors.audio.decode import SAMPLE_RATE
+from service import __version__
 from storage.keys import source_key
 from storage.object_store import ObjectStore
+from storage.settings import StorageSettings
 from tests.conftest import Sample
 from tests.recordings import joined, samples_of, wav
 from tests.service.apis import Api
@@ -96,6 +98,37 @@ def test_bazarr_gets_subtitles_for_raw_samples(api: Api, talk: Sample) -> None:
     job = api.client.get(f"/api/v1/status/{answer.headers['X-Job-Id']}").json()
     assert job["source"]["duration"] == pytest.approx(len(samples) / SAMPLE_RATE, abs=0.001)
     assert job["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "ending"),
+    [({"output": "SRT"}, "srt"), ({"output": "Vtt"}, "vtt"), ({"output": "text"}, "txt"), ({"output": ""}, "txt"),
+     ({"output": "TXT", "task": "", "language": "", "encode": "", "vad_filter": "", "word_timestamps": ""}, "txt"),
+     ({"output": "json", "task": "Transcribe", "encode": "True", "initial_prompt": "x" * 5000}, "json")],
+)  # fmt: skip
+def test_parameters_may_be_empty_or_in_other_letters(
+    api: Api, talk: Sample, asked: dict[str, str], ending: str
+) -> None:
+    answer = ask(api, "/asr", talk.path.read_bytes(), **asked)
+
+    assert answer.status_code == 200
+    assert answer.headers["Content-Disposition"].endswith(f'.{ending}"')
+
+
+def test_bazarrs_test_button_is_answered(start_api: StartApi, quiet_settings: StorageSettings) -> None:
+    keyed_api = start_api(quiet_settings, API_KEYS="key")
+
+    assert keyed_api.client.get("/status").json()["version"] == f"Bucketscribe {__version__}"
+
+
+@pytest.mark.parametrize("content", [b"a letter\n" * 100, b""])
+def test_an_error_of_detection_says_in_bazarrs_words_that_no_language_was_found(api: Api, content: bytes) -> None:
+    answer = ask(api, "/detect-language", content)
+
+    problem = answer.json()
+    assert (answer.status_code, problem["code"]) == (422, "audio_unreadable")
+    assert (problem["detected_language"], problem["language_code"]) == ("unknown", "und")
+    assert "detected_language" not in ask(api, "/asr", content).json()
 
 
 def test_what_others_know_and_we_do_not_is_ignored(api: Api, talk: Sample) -> None:

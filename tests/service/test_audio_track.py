@@ -11,10 +11,13 @@ import pytest
 import requests
 
 from service.errors import ApiError
+from service.model_names import ModelNames
 from service.options import OptionFields, read_form, read_job, read_sidecar
 from tests.conftest import Sample
 from tests.service.apis import Api
 from tests.service.commands import run
+
+NAMES = ModelNames("")
 
 #: What is asked for → the answer.
 Door = Callable[[Api, bytes, dict[str, Any]], requests.Response]
@@ -87,10 +90,10 @@ def test_a_number_and_text_mean_the_same_track() -> None:
     source = {"type": "object", "key": "a.mkv"}
 
     asked = [
-        read_form({"audio_track": " 2 "}),
-        read_job(json.dumps({"source": source, "audio_track": 2}).encode()),
-        read_job(json.dumps({"source": source, "audio_track": "2"}).encode()),
-        read_sidecar(b'{"audio_track": 2}', OptionFields()),
+        read_form({"audio_track": " 2 "}, NAMES),
+        read_job(json.dumps({"source": source, "audio_track": 2}).encode(), NAMES),
+        read_job(json.dumps({"source": source, "audio_track": "2"}).encode(), NAMES),
+        read_sidecar(b'{"audio_track": 2}', OptionFields(), NAMES),
     ]
 
     assert [options.audio_track for options in asked] == ["2", "2", "2", "2"]
@@ -99,7 +102,7 @@ def test_a_number_and_text_mean_the_same_track() -> None:
 @pytest.mark.parametrize("track", [0, -1, "0", " ", 2.5, True, "x" * 65])
 def test_what_can_be_no_track_is_refused_with_the_name_of_the_field(track: object) -> None:
     with pytest.raises(ApiError) as caught:
-        read_job(json.dumps({"source": {"type": "object", "key": "a.mkv"}, "audio_track": track}).encode())
+        read_job(json.dumps({"source": {"type": "object", "key": "a.mkv"}, "audio_track": track}).encode(), NAMES)
 
     assert caught.value.code == "invalid_parameter"
     assert "audio_track" in caught.value.detail

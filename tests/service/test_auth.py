@@ -1,5 +1,7 @@
 """API keys: who may call, and whose a job is."""
 
+import base64
+
 import pytest
 import requests
 
@@ -35,10 +37,61 @@ def test_keys_that_hold_no_key_open_no_door(start_api: StartApi, quiet_settings:
         start_api(quiet_settings, API_KEYS=" , ")
 
 
-def test_both_headers_carry_a_key(keyed_api: Api) -> None:
-    answers = [keyed_api.client.get("/api/v1/jobs", headers=headers) for headers in (ANNA, BERT)]
+def basic(user: str, password: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
 
-    assert [answer.status_code for answer in answers] == [200, 200]
+
+CARRIERS = {
+    "bearer": ANNA,
+    "bearer in other letters": {"Authorization": "bearer anna-key"},
+    "our header": {"X-API-Key": "anna-key"},
+    "azure's header": {"api-key": "anna-key"},
+    "basic": basic("anyone", "anna-key"),
+    "basic without a user": basic("", "anna-key"),
+    "basic without a password": basic("anna-key", ""),
+    "basic of a proxy beside our header": {**basic("proxy", "its-password"), "X-API-Key": "anna-key"},
+}
+
+
+@pytest.mark.parametrize("headers", CARRIERS.values(), ids=CARRIERS)
+@pytest.mark.parametrize("path", ["/api/v1/jobs", "/v1/models"])
+def test_a_key_comes_in_many_ways(keyed_api: Api, path: str, headers: dict[str, str]) -> None:
+    assert keyed_api.client.get(path, headers=headers).status_code == 200
+
+
+def test_a_key_may_stand_in_an_address(keyed_api: Api) -> None:
+    address = keyed_api.url.replace("http://", "http://bazarr:anna-key@")
+
+    assert requests.get(f"{address}/api/v1/jobs", timeout=30).status_code == 200
+    assert requests.get(f"{address}/status", timeout=30).json()["version"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [basic("anna-key", "wrong"), basic("", ""), basic("anyone", "anna-key "), basic("anyone", "anna-key,bert-key"),
+     {"Authorization": "Basic anna-key"}, {"Authorization": "Basic"}, {"Authorization": "Basic Zm/="},
+     {"Authorization": "Digest anna-key"}, {"api-key": "wrong"}, {"api-key": ""}],
+)  # fmt: skip
+def test_a_wrong_key_is_none_in_whichever_way_it_comes(keyed_api: Api, headers: dict[str, str]) -> None:
+    answer = keyed_api.client.get("/api/v1/jobs", headers=headers)
+
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+    assert "Basic realm=" in answer.headers["WWW-Authenticate"]
+
+
+def test_a_browser_is_not_offered_to_keep_a_password(keyed_api: Api) -> None:
+    answer = keyed_api.client.get("/api/v1/jobs", headers={"Sec-Fetch-Mode": "cors"})
+
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="bucketscribe"'
+
+
+def test_the_document_names_every_way(quiet_api: Api) -> None:
+    document = quiet_api.client.get("/openapi.json").json()
+
+    schemes = document["components"]["securitySchemes"]
+    assert {"bearer", "basic"} == {one["scheme"] for one in schemes.values() if one["type"] == "http"}
+    assert {"X-API-Key", "api-key"} == {one["name"] for one in schemes.values() if one["type"] == "apiKey"}
+    assert {name for way in document["paths"]["/asr"]["post"]["security"] for name in way} == set(schemes)
 
 
 @pytest.mark.parametrize("path", ["/health", "/health/live", "/health/ready", "/docs", "/redoc", "/openapi.json"])

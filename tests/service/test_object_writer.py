@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from service.uploads import MIN_PART_BYTES, ObjectWriter
+from service.object_writer import MIN_PART_BYTES, ObjectWriter
 from storage.errors import StoreUnavailable, UploadMissing
 from storage.job import new_job_id
 from storage.keys import source_key

@@ -157,6 +157,17 @@ def test_pages_of_other_origins_may_not(store: ObjectStore) -> None:
     assert "Access-Control-Allow-Origin" not in answer.headers
 
 
+def test_pages_see_the_name_and_the_range_of_a_result(store: ObjectStore) -> None:
+    store.put("transcripts/1/transcript.srt", b"0123456789", "application/x-subrip")
+    link = store.presign_get("transcripts/1/transcript.srt", "talk.srt", "application/x-subrip", 60)
+
+    answer = requests.get(link, headers={"Origin": "https://app.example", "Range": "bytes=2-4"}, timeout=10)
+
+    exposed = {name.strip().lower() for name in answer.headers["Access-Control-Expose-Headers"].split(",")}
+    assert (answer.content, answer.headers["Content-Range"]) == (b"234", "bytes 2-4/10")
+    assert {"content-disposition", "content-range", "etag"} <= exposed
+
+
 def test_preparing_keeps_the_rules_of_others(store: ObjectStore, settings: StorageSettings) -> None:
     s3 = boto3.client(
         "s3",
