@@ -95,6 +95,8 @@ def require_token(settings: ServiceSettings, *more: Guard) -> Guard:
         "rate_limited",
         "queue_unavailable",
         "storage_unavailable",
+        "too_many_jobs",
+        "client_jobs_exceeded",
     ),
 )
 async def take_notification(request: Request[Any, Any, State], inbox: Inbox) -> Taken:

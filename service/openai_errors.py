@@ -64,7 +64,7 @@ def openai_problems(*codes: str) -> dict[int, ResponseSpec]:
 def _shaped(handler: _Handler) -> Callable[[Request[Any, Any, Any], Any], Response[Any]]:
     def answer(request: Request[Any, Any, Any], error: Any) -> Response[Any]:
         response = handler(request, error)
-        return _in_openais_shape(response) if request.url.path.startswith(PREFIX) else response
+        return _in_openais_shape(response) if request.scope["path"].startswith(PREFIX) else response
 
     return answer
 

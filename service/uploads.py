@@ -6,9 +6,9 @@ third fills, so an upload holds about three parts in memory, whatever its size. 
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,7 +17,8 @@ from litestar import Request
 from litestar.exceptions import InternalServerException
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
 
-from service.errors import RETRY_AFTER_SECONDS, ApiError
+from service.clients import Places, client_of, share_of
+from service.errors import ApiError
 from service.settings import ServiceSettings
 from storage.errors import ObjectMissing, StorageError, UploadMissing
 from storage.object_store import ObjectStore, Part
@@ -28,6 +29,8 @@ T = TypeVar("T")
 
 #: Parts on their way to the store at once, of one upload.
 _IN_FLIGHT = 2
+#: How long a client that has its share of uploads waits for one of them to end.
+_PLACE_SECONDS = 5
 #: S3's limits of a multipart upload.
 MAX_PARTS, MIN_PART_BYTES = 10_000, 5 * 2**20
 #: A form is a file and a few fields; what is beyond is an attack or a mistake.
@@ -70,13 +73,14 @@ CLASSIC = FormShape()
 
 
 class Uploads:
-    """The API's uploads: so many at once and no more."""
+    """The API's uploads: so many at once, and so many of one client."""
 
     def __init__(self, objects: ObjectStore, settings: ServiceSettings, max_file_size: int) -> None:
         self._objects = objects
-        self._free = settings.max_concurrent_uploads
+        most = settings.max_concurrent_uploads
+        share = share_of(most, settings.max_uploads_per_client)
+        self._places = Places(most, share, "uploads", codes=("too_many_uploads", "client_uploads_exceeded"))
         self._max_bytes = max_file_size
-        self._idle_seconds = settings.upload_idle_seconds
         smallest = max(MIN_PART_BYTES, -(-max_file_size // MAX_PARTS))
         self._part_bytes = max(settings.upload_part_bytes, smallest)
         # Threads of their own: a slow store must not keep other requests waiting for a thread.
@@ -99,13 +103,14 @@ class Uploads:
         form is to have its digest.
 
         Raises:
-            ApiError: too_many_uploads, unsupported_media_type, invalid_body, file_missing, file_too_large,
-                audio_unreadable (no bytes), upload_stalled, client_disconnected, and what the checks raise.
+            ApiError: too_many_uploads, client_uploads_exceeded, unsupported_media_type, invalid_body, file_missing,
+                file_too_large, audio_unreadable (no bytes), upload_stalled, client_disconnected, and what the checks
+                raise.
             StorageError: the store failed.
         """
         boundary = _boundary(request)
         self._refuse_if_announced_too_large(request)
-        with self._slot():
+        async with self._place(client_of(request)):
             writer = ObjectWriter(self._objects, key, self._part_bytes, self._threads, hashed=hashed)
             try:
                 form = await self._read(request, boundary, writer, check_field, shape)
@@ -121,18 +126,13 @@ class Uploads:
     def close(self) -> None:
         self._threads.shutdown(wait=True)
 
-    @contextmanager
-    def _slot(self) -> Iterator[None]:
-        if self._free == 0:
-            raise ApiError(
-                "too_many_uploads",
-                f"the API takes so many uploads at once and no more; try again in {RETRY_AFTER_SECONDS} s",
-            )
-        self._free -= 1
+    @asynccontextmanager
+    async def _place(self, client: str) -> AsyncIterator[None]:
+        await self._places.take_soon(client, _PLACE_SECONDS)
         try:
             yield
         finally:
-            self._free += 1
+            self._places.leave(client)
 
     def _refuse_if_announced_too_large(self, request: Request[Any, Any, Any]) -> None:
         announced = request.headers.get("content-length", "")
@@ -163,8 +163,7 @@ class Uploads:
             with PushMultipartParser(boundary, max_segment_count=_MAX_SEGMENTS, strict=True) as parser:
                 stream = request.stream()
                 while not parser.closed:
-                    async with asyncio.timeout(self._idle_seconds):
-                        chunk = await anext(stream, b"")
+                    chunk = await anext(stream, b"")
                     if not chunk:
                         break
                     # What is dropped counts, too: else nothing would bound a form that comes in chunks.
@@ -200,8 +199,6 @@ class Uploads:
             raise ApiError("invalid_body", f"the form cannot be read: {error}") from error
         except UnicodeDecodeError as error:
             raise ApiError("invalid_body", "a field of the form is not UTF-8") from error
-        except TimeoutError as error:
-            raise ApiError("upload_stalled", f"nothing came for {self._idle_seconds} s") from error
         except InternalServerException as error:
             # Litestar's word for a client that went away.
             raise ApiError("client_disconnected", "the connection was closed before the form's end") from error
