@@ -87,6 +87,9 @@ KINDS: dict[str, Kind] = {
     "url_timeout": Kind(504, "The url's server is too slow"),
 }
 
+#: What any route may answer.
+ON_EVERY_ROUTE = ("host_not_allowed", "origin_not_allowed", "internal_error")
+
 #: What a client that gets a 429 or 503 should wait.
 RETRY_AFTER_SECONDS = 5
 
@@ -179,7 +182,7 @@ def _allowed(kind: msgspec.inspect.Type) -> list[object]:
 def problems(*codes: str) -> dict[int, ResponseSpec]:
     """What a route documents: these codes, and those that any route may answer."""
     by_status: dict[int, list[str]] = {}
-    for code in (*codes, "internal_error"):
+    for code in (*codes, *ON_EVERY_ROUTE):
         by_status.setdefault(KINDS[code].status, []).append(code)
     return {
         status: ResponseSpec(

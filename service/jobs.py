@@ -38,7 +38,7 @@ from storage.removal import OWN_PREFIXES, remove_job
 
 log = structlog.get_logger()
 
-_ANY = ("unauthorized", "rate_limited", "queue_unavailable")
+_ANY = ("unauthorized", "rate_limited", "queue_unavailable", "queue_read_only")
 _ANY_JOB = (*_ANY, "job_not_found")
 
 #: S3's limit; stores answer longer ones in ways of their own.
@@ -79,6 +79,7 @@ class Deleted(msgspec.Struct, frozen=True, kw_only=True):
         "storage_unavailable",
         "too_many_jobs",
         "client_jobs_exceeded",
+        "upload_stalled",
     ),
 )
 async def create_job(request: Request[Any, Any, State], backend: Backend) -> Response[JobView]:

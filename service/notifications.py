@@ -91,6 +91,7 @@ def require_token(settings: ServiceSettings, *more: Guard) -> Guard:
         "unauthorized",
         "invalid_body",
         "body_too_large",
+        "upload_stalled",
         "client_disconnected",
         "rate_limited",
         "queue_unavailable",

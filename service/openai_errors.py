@@ -7,7 +7,7 @@ import msgspec
 from litestar import Request, Response
 from litestar.openapi.datastructures import ResponseSpec
 
-from service.errors import HANDLERS, KINDS, Problem
+from service.errors import HANDLERS, KINDS, ON_EVERY_ROUTE, Problem
 
 PREFIX = "/v1/"
 
@@ -48,7 +48,7 @@ def answer(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorB
 def openai_problems(*codes: str) -> dict[int, ResponseSpec]:
     """What a route documents, as service.errors.problems."""
     by_status: dict[int, list[str]] = {}
-    for code in (*codes, "internal_error"):
+    for code in (*codes, *ON_EVERY_ROUTE):
         status = KINDS[code].status
         by_status.setdefault(_STATUSES.get(status, status), []).append(code)
     return {

@@ -39,6 +39,7 @@ UPLOAD_ERRORS = (
         "upload_stalled",
         "rate_limited",
         "queue_unavailable",
+        "queue_read_only",
         "storage_unavailable",
         "too_many_uploads",
         "client_uploads_exceeded",
