@@ -6,6 +6,7 @@ import numpy as np
 
 from actors.audio.decode import SAMPLE_RATE, Source, decode_channels
 from actors.engine import Engine
+from storage.inbox import known_etag
 from storage.job import Job
 from storage.object_store import ObjectStore
 
@@ -29,7 +30,7 @@ def detect_language(
         AudioUnreadable: the recording cannot be decoded.
     """
     heard: list[np.ndarray] = []
-    with objects.open(job.source.key) as recording:
+    with objects.open(job.source.key, known_etag(job.source)) as recording:
         for block in decoded(recording):
             check()
             heard.append(block[0])

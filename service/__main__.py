@@ -5,12 +5,15 @@ import resource
 import socket
 import sys
 from contextlib import suppress
+from functools import partial
+from typing import Any
 
 import structlog
 import uvicorn
 from litestar import Litestar
 
 from service.app import create_app
+from service.protocol import ConnectionLimits, LimitedProtocol
 from service.settings import ServiceSettings
 from storage import logs
 from storage.settings import SettingsError, read_settings
@@ -18,8 +21,10 @@ from storage.settings import SettingsError, read_settings
 log = structlog.get_logger()
 
 
-#: Open files beside those of listeners: other requests, Redis, the store.
-_OTHER_FILES = 1024
+#: Connections beside those of listeners: other requests, and clients that keep theirs open.
+_OTHER_CONNECTIONS = 1024
+#: Open files beside those connections: of Redis and the store.
+_OTHER_FILES = 512
 
 #: What an event stream has to be read to its end, when the server stops.
 _LAST_READ_SECONDS = 3
@@ -48,6 +53,12 @@ class _Server(uvicorn.Server):
             connection.transport.abort()
 
 
+def _limited_protocol(settings: ServiceSettings, connections: int) -> Any:
+    """uvicorn calls it as the class that it expects."""
+    limits = ConnectionLimits(settings.header_seconds, settings.max_header_bytes, connections)
+    return partial(LimitedProtocol, limits=limits)
+
+
 def _allow_files(wanted: int) -> None:
     """Each connection is an open file, and the limit that a shell sets is often 1024."""
     allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -64,12 +75,15 @@ def main() -> int:
     except SettingsError as error:
         log.error("API cannot start", reason=str(error))
         return 1
-    _allow_files(settings.max_listeners + _OTHER_FILES)
+    connections = settings.max_listeners + _OTHER_CONNECTIONS
+    _allow_files(connections + _OTHER_FILES)
     config = uvicorn.Config(
         app,
         host=settings.api_host,
         port=settings.api_port,
-        http="httptools",
+        http=_limited_protocol(settings, connections),
+        # No route speaks it, and uvicorn would hand the connection to another protocol.
+        ws="none",
         loop="uvloop",
         # Without trusted proxies the header is a client's word and counts for nothing.
         proxy_headers=bool(settings.trusted_proxies),

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 import structlog
 from litestar import Litestar, Router
@@ -27,17 +28,21 @@ from service import (
 )
 from service.auth import require_key
 from service.backend import Backend
+from service.body_rate import BodyRate
 from service.content_coding import refuse_compressed
 from service.errors import HANDLERS
 from service.events import get_events
 from service.inbox import Inbox
-from service.limits import RATE_HEADERS, limit_rate, tell_rate
+from service.limits import RATE_HEADERS, limit_rate, limit_wrong_keys, tell_rate
 from service.openai_errors import shaped_by_address
+from service.origin_check import read_hosts, require_known_host, require_own_origin
+from service.request_id import HEADER, read_request_id, send_request_id
+from service.security_headers import send_security_headers
 from service.settings import ServiceSettings
 from storage import logs
 from storage.errors import StorageError
 from storage.inbox import InboxIndex
-from storage.rate_limit import RateLimit
+from storage.rate_limit import LocalRateLimit, RateLimit
 from storage.settings import StorageSettings, read_settings
 
 log = structlog.get_logger()
@@ -46,6 +51,23 @@ log = structlog.get_logger()
 _THREADS = 32
 #: A JSON body is a few fields; the forms have limits of their own.
 _MAX_BODY_BYTES = 2**20
+#: Wrong keys allowed to one address where RATE_LIMIT says nothing.
+_WRONG_KEYS = "100/minute"
+
+
+class Application(Litestar):
+    """Every request has an id in all its log lines, and a body that comes at a least rate."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        request_id = read_request_id(scope["headers"])
+        scope.setdefault("state", {})["request_id"] = request_id
+        if scope["method"] in ("POST", "PUT"):
+            receive = self.state.body_rate.limited(receive)
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            await super().__call__(scope, receive, send)
 
 
 def create_app() -> Litestar:
@@ -61,8 +83,12 @@ def create_app() -> Litestar:
     probe = health.Probe(backend)
     inbox = Inbox(backend, InboxIndex.connect(storage_settings))
 
+    hosts, cors = read_hosts(settings, storage_settings), _cors(settings.cors_origins)
+    # Where keys are set, a page under a foreign host name has none of them.
+    of_all = [*([] if settings.api_keys else [require_known_host(hosts)]), require_own_origin(hosts, cors)]
     counted = [limit_rate(rate_limit)] if rate_limit else []
-    guards = [require_key(settings.api_keys), *counted]
+    wrong_keys = LocalRateLimit(settings.rate_limit or _WRONG_KEYS)
+    guards = [limit_wrong_keys(require_key(settings.api_keys), wrong_keys), *counted]
     api = Router(
         "/api/v1",
         guards=guards,
@@ -89,7 +115,7 @@ def create_app() -> Litestar:
     )
     events = Router(
         "/api/v1",
-        guards=[notifications.require_token(settings, *counted)],
+        guards=[limit_wrong_keys(notifications.require_token(settings, *counted), wrong_keys)],
         route_handlers=[notifications.take_notification],
     )
     openais = Router(
@@ -103,7 +129,8 @@ def create_app() -> Litestar:
         ],
     )
     asrs = Router("/", guards=guards, route_handlers=[asr.transcribe, asr.detect_language])
-    return Litestar(
+    return Application(
+        guards=of_all,
         route_handlers=[
             api,
             asrs,
@@ -124,12 +151,12 @@ def create_app() -> Litestar:
             "probe": Provide(lambda: probe, sync_to_thread=False),
             "inbox": Provide(lambda: inbox, sync_to_thread=False),
         },
-        state=State({"listeners": backend.listeners}),
+        state=State({"listeners": backend.listeners, "body_rate": _body_rate(settings)}),
         signature_types=[Backend, health.Probe, Inbox],
         exception_handlers=shaped_by_address(asr_errors.with_language(HANDLERS)),
         before_request=refuse_compressed,
-        before_send=[tell_rate],
-        cors_config=_cors(settings.cors_origins),
+        before_send=[tell_rate, send_request_id, send_security_headers],
+        cors_config=cors,
         openapi_config=document.openapi_config(),
         request_max_body_size=_MAX_BODY_BYTES,
         lifespan=[_running(backend, rate_limit), lambda _: inbox.watched()],
@@ -145,8 +172,12 @@ def _cors(origins: str) -> CORSConfig | None:
     return CORSConfig(
         allow_origins=allowed,
         allow_headers=["*"],
-        expose_headers=["Location", "Retry-After", "X-Job-Id", "Content-Disposition", *RATE_HEADERS],
+        expose_headers=["Location", "Retry-After", "X-Job-Id", "Content-Disposition", HEADER, *RATE_HEADERS],
     )
+
+
+def _body_rate(settings: ServiceSettings) -> BodyRate:
+    return BodyRate(settings.upload_idle_seconds, settings.min_upload_bytes_per_second)
 
 
 def _running(

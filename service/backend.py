@@ -11,6 +11,7 @@ from actors.broker import make_broker
 from actors.errors import ActorError
 from actors.guard import Guard
 from actors.reuse import EarlierResults
+from service.clients import share_of
 from service.errors import ApiError
 from service.listeners import Listeners
 from service.model_names import ModelNames
@@ -22,7 +23,7 @@ from storage.errors import JobMissing, QueueUnavailable, StorageError
 from storage.idempotency import Once, Requests
 from storage.job import Job, JobStatus
 from storage.job_events import JobEvents
-from storage.job_store import JobStore
+from storage.job_store import JobStore, WaitingLimit
 from storage.model_store import ModelStore
 from storage.notes import note_end, note_job
 from storage.object_store import ObjectStore
@@ -70,7 +71,11 @@ class Backend(msgspec.Struct, frozen=True):
             chunks=chunks,
             events=JobEvents.connect(storage_settings),
             stories=Stories(jobs, chunks, objects, storage_settings.link_seconds, settings.events_memory_bytes),
-            listeners=Listeners(settings.max_listeners, settings.keep_alive_seconds),
+            listeners=Listeners(
+                settings.max_listeners,
+                settings.keep_alive_seconds,
+                share_of(settings.max_listeners, settings.max_listeners_per_client),
+            ),
             objects=objects,
             models=ModelStore(storage_settings, objects),
             broker=broker,
@@ -82,8 +87,10 @@ class Backend(msgspec.Struct, frozen=True):
             earlier=EarlierResults(jobs, objects, storage_settings),
         )
 
-    def accept(self, job: Job, once: Once | None = None) -> Job:
+    def accept(self, job: Job, once: Once | None = None, client: str = "") -> Job:
         """Make a job: job.json beside the recording, then the record, then the message.
+
+        `client`: whose waiting jobs are counted; empty: nobody's.
 
         Returns it as it is then; of a request that has made a job before, that one, and nothing is left of the new one.
         Where one step fails, all before it is undone, the uploaded recording too: the client hears an error, and
@@ -98,7 +105,7 @@ class Backend(msgspec.Struct, frozen=True):
             self._remove(job)
             raise
         try:
-            made = made or self._create(job, once)
+            made = made or self._create(job, once, self.waiting_limit(client) if client else None)
             if made.job_id != job.job_id:
                 self._remove(job)
                 return made
@@ -124,6 +131,10 @@ class Backend(msgspec.Struct, frozen=True):
             return self.jobs.get(job.job_id)
         messages.send_next(self.broker, job)
         return job
+
+    def waiting_limit(self, client: str) -> WaitingLimit:
+        most = self.settings.max_waiting_jobs
+        return WaitingLimit(client, share_of(most, self.settings.max_waiting_jobs_per_client), most)
 
     def check_url(self, field: str, url: str) -> None:
         """Whether the service may go to what a client named. Raises ApiError: url_not_allowed or url_unreachable."""
@@ -153,10 +164,10 @@ class Backend(msgspec.Struct, frozen=True):
         self.jobs.check()
         return job
 
-    def _create(self, job: Job, once: Once | None) -> Job:
+    def _create(self, job: Job, once: Once | None, limit: WaitingLimit | None) -> Job:
         """Make the record, unless the request has made one. Returns the job that stands for the request."""
         for _ in range(_CREATE_TRIES):
-            if self.jobs.create(job, once):
+            if self.jobs.create(job, once, limit):
                 return job
             if (made := self.made(once)) is not None:
                 return made

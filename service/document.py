@@ -11,6 +11,9 @@ from typing import Any, get_args
 import msgspec
 from litestar import Request, get
 from litestar.config.response_cache import CACHE_FOREVER
+from litestar.connection import ASGIConnection
+from litestar.exceptions import NotFoundException
+from litestar.handlers import BaseRouteHandler
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import OpenAPIRenderPlugin
 from litestar.openapi.spec import Tag
@@ -101,7 +104,18 @@ def redoc() -> File:
     return File(_STATIC / "redoc.html", media_type="text/html", content_disposition_type="inline")
 
 
-static_files = create_static_files_router("/static", directories=[_STATIC], include_in_schema=False)
+#: What lies under /static, so that no other path reaches the file system.
+_STATIC_PATHS = frozenset(path.relative_to(_STATIC).as_posix() for path in _STATIC.rglob("*") if path.is_file())
+
+
+def _require_known_file(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    if str(connection.path_params["file_path"]).removeprefix("/") not in _STATIC_PATHS:
+        raise NotFoundException
+
+
+static_files = create_static_files_router(
+    "/static", directories=[_STATIC], guards=[_require_known_file], include_in_schema=False
+)
 
 
 def complete(written: dict[str, Any]) -> dict[str, Any]:

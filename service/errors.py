@@ -14,7 +14,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, InternalServerException, ValidationException
 from litestar.openapi.datastructures import ResponseSpec
 
-from storage.errors import StorageError
+from storage.errors import StorageError, TooManyJobs
 from storage.job import Job
 
 log = structlog.get_logger()
@@ -31,12 +31,16 @@ class Kind(NamedTuple):
 KINDS: dict[str, Kind] = {
     "invalid_body": Kind(400, "The request body cannot be read"),
     "client_disconnected": Kind(400, "The client went away before its request was whole"),
+    "invalid_request": Kind(400, "The request is not HTTP/1.1"),
     "unauthorized": Kind(401, "A valid API key is needed"),
+    "host_not_allowed": Kind(403, "The API is not served under this host name"),
+    "origin_not_allowed": Kind(403, "A page of this origin may not change anything"),
     "not_found": Kind(404, "There is nothing at this address"),
     "job_not_found": Kind(404, "There is no such job"),
     "model_not_found": Kind(404, "There is no such model"),
     "method_not_allowed": Kind(405, "This address does not know the method"),
-    "upload_stalled": Kind(408, "The client stopped sending"),
+    "headers_timeout": Kind(408, "The request's headers did not come in time"),
+    "upload_stalled": Kind(408, "The client stopped sending, or sends too slowly"),
     "upload_expired": Kind(408, "The upload was not started in time"),
     "job_conflict": Kind(409, "The job's status does not allow this"),
     "job_cancelled": Kind(409, "The job was cancelled"),
@@ -59,11 +63,14 @@ KINDS: dict[str, Kind] = {
     "url_untrusted": Kind(422, "The certificate of the url's server is not valid"),
     "url_changed": Kind(422, "The recording changed while it was fetched"),
     "rate_limited": Kind(429, "Too many requests"),
+    "client_jobs_exceeded": Kind(429, "Too many waiting jobs of one client"),
+    "headers_too_large": Kind(431, "The request's headers are too large"),
     "internal_error": Kind(500, "Something went wrong that should not"),
     "worker_lost": Kind(500, "The recording stopped its workers again and again"),
     "url_failing": Kind(502, "The url's server fails"),
     "url_broken_off": Kind(502, "The url's server breaks off its answers"),
     "queue_unavailable": Kind(503, "The queue does not answer"),
+    "queue_read_only": Kind(503, "The queue takes nothing new: its Redis is full or cannot write"),
     "storage_unavailable": Kind(503, "The object store does not answer"),
     "storage_refused": Kind(503, "The object store refuses the service"),
     "upload_not_found": Kind(503, "The object store lost the upload"),
@@ -73,11 +80,18 @@ KINDS: dict[str, Kind] = {
     "device_unavailable": Kind(503, "The device that should compute is not there"),
     "too_many_uploads": Kind(503, "Too many uploads at once"),
     "too_many_listeners": Kind(503, "Too many event streams at once"),
+    "client_uploads_exceeded": Kind(503, "Too many uploads of one client at once"),
+    "client_listeners_exceeded": Kind(503, "Too many event streams of one client at once"),
+    "too_many_jobs": Kind(503, "Too many waiting jobs"),
+    "too_many_connections": Kind(503, "Too many connections at once"),
     "still_running": Kind(504, "The transcript is not ready yet"),
     "url_timeout": Kind(504, "The url's server is too slow"),
 }
 
-#: What a client that gets a 503 should wait.
+#: What any route may answer.
+ON_EVERY_ROUTE = ("host_not_allowed", "origin_not_allowed", "internal_error")
+
+#: What a client that gets a 429 or 503 should wait.
 RETRY_AFTER_SECONDS = 5
 
 
@@ -176,7 +190,7 @@ def _allowed(kind: msgspec.inspect.Type) -> list[object]:
 def problems(*codes: str) -> dict[int, ResponseSpec]:
     """What a route documents: these codes, and those that any route may answer."""
     by_status: dict[int, list[str]] = {}
-    for code in (*codes, "internal_error"):
+    for code in (*codes, *ON_EVERY_ROUTE):
         by_status.setdefault(KINDS[code].status, []).append(code)
     return {
         status: ResponseSpec(
@@ -197,14 +211,19 @@ def raise_failure(job: Job) -> NoReturn:
     raise ApiError(code, job.error or KINDS[code].title, job_id=job.job_id)
 
 
-def _answer(code: str, detail: str, headers: dict[str, str], **facts: Any) -> Response[Problem]:
+def new_problem(code: str, detail: str, **facts: Any) -> Problem:
+    """With what the table says of the code."""
     status, title = KINDS[code]
-    if status == 503:
-        headers = {"Retry-After": str(RETRY_AFTER_SECONDS), **headers}
-    problem = Problem(
+    return Problem(
         type=f"urn:bucketscribe:problem:{code}", title=title, status=status, detail=detail, code=code, **facts
     )
-    return Response(problem, status_code=status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def _answer(code: str, detail: str, headers: dict[str, str], **facts: Any) -> Response[Problem]:
+    problem = new_problem(code, detail, **facts)
+    if problem.status in (429, 503):
+        headers = {"Retry-After": str(RETRY_AFTER_SECONDS), **headers}
+    return Response(problem, status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
 
 
 def _answer_api_error(request: Request[Any, Any, Any], error: ApiError) -> Response[Problem]:
@@ -215,10 +234,10 @@ def _answer_storage_error(request: Request[Any, Any, Any], error: StorageError) 
     kind = KINDS.get(error.code)
     if kind is None:
         return _answer_unexpected(request, error)
-    if kind.status < 500:
+    if kind.status < 500 or isinstance(error, TooManyJobs):
         return _answer(error.code, str(error), {})
     # The message names internal hosts: it is for the log.
-    log.error("storage failed", path=request.url.path, code=error.code, reason=str(error))
+    log.error("storage failed", path=request.scope["path"], code=error.code, reason=str(error))
     return _answer(error.code, f"{kind.title}. Try again later.", {})
 
 
@@ -228,11 +247,11 @@ def _answer_http_error(request: Request[Any, Any, Any], error: HTTPException) ->
     if isinstance(error, ValidationException):
         return _answer_invalid(request, error)
     if isinstance(error, InternalServerException) and "disconnected" in error.detail:
-        log.info("client went away", path=request.url.path)
+        log.info("client went away", path=request.scope["path"])
         return _answer("client_disconnected", "the connection was closed", headers)
     match error.status_code:
         case 404:
-            return _answer("not_found", f"nothing is at {request.url.path[:200]}", headers)
+            return _answer("not_found", f"nothing is at {request.scope['path'][:200]}", headers)
         case 405:
             return _answer("method_not_allowed", f"allowed: {headers.get('allow', '')}", headers)
         case 413:
@@ -255,7 +274,7 @@ def _answer_invalid(request: Request[Any, Any, Any], error: ValidationException)
 
 
 def _answer_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
-    log.error("request failed", method=request.method, path=request.url.path, exc_info=error)
+    log.error("request failed", method=request.method, path=request.scope["path"], exc_info=error)
     return _answer("internal_error", "the request failed; the service's log says why", {})
 
 

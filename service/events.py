@@ -19,6 +19,7 @@ from litestar.params import Parameter
 
 from actors.view import JobView
 from service.backend import Backend
+from service.clients import client_of
 from service.errors import invalid, problems
 from service.jobs import JobId
 from storage.errors import ObjectMissing
@@ -60,6 +61,7 @@ class JobEvent(msgspec.Struct, frozen=True):
             "job_not_found",
             "invalid_parameter",
             "too_many_listeners",
+            "client_listeners_exceeded",
         ),
     },
 )
@@ -81,7 +83,8 @@ async def get_events(
     if position is None:
         # To a browser it means that there is nothing to come back for.
         return Response(None, status_code=204)
-    return backend.listeners.stream(_encoded(_told(backend, job, position)))
+    place = backend.listeners.place(client_of(request))
+    return backend.listeners.stream(_encoded(_told(backend, job, position)), place)
 
 
 async def follow(backend: Backend, job_id: str, last_event_id: str = "") -> AsyncGenerator[JobEvent]:

@@ -1,8 +1,8 @@
 """Is it alive, is it ready, what is wrong.
 
-`unhealthy` (503): Redis or the store does not answer, so nothing can be accepted. `degraded` (200): both answer, but no
-worker lives: jobs are accepted and wait. `ready` asks for Redis and the store only, for an API without workers is to be
-sent requests all the same.
+`unhealthy` (503): Redis or the store does not answer, or Redis is full, so nothing can be accepted. `degraded` (200):
+both answer, but no worker lives: jobs are accepted and wait. `ready` asks for Redis and the store only, for an API
+without workers is to be sent requests all the same, and one whose Redis is full can still be read from.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from actors.broker import queue_depths
 from service import __version__
 from service.backend import Backend
-from storage.errors import StorageError
+from storage.errors import QueueReadOnly, StorageError
 
 log = structlog.get_logger()
 
@@ -53,6 +53,8 @@ class AsyncChecks(msgspec.Struct, frozen=True, kw_only=True):
     workers: int
     #: Messages that wait, are in work or are delayed; null when Redis does not answer.
     queue_depth: int | None
+    #: Why Redis takes nothing new, where it does not.
+    detail: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class AsyncHealth(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +69,8 @@ class Probe:
 
     def __init__(self, backend: Backend) -> None:
         self._questions: dict[str, Callable[[], int | None]] = {
-            "redis": backend.jobs.check,
+            "redis": backend.jobs.check_writes,
+            "redis_reads": backend.jobs.check,
             "storage": backend.objects.check,
             "workers": lambda: len(backend.jobs.workers()),
             "queue": lambda: sum(queue_depths(backend.broker).values()),
@@ -86,6 +89,8 @@ class Probe:
             count = await asyncio.wait_for(asyncio.shield(question), _PATIENCE_SECONDS)
         except TimeoutError:
             return Check(status="error", detail=f"no answer in {_PATIENCE_SECONDS} s")
+        except QueueReadOnly as error:
+            return Check(status="error", detail=str(error))
         except StorageError as error:
             # The code and not the message, which names internal hosts.
             log.warning("health check failed", part=name, reason=str(error))
@@ -99,7 +104,7 @@ def _unwell(kind: type[msgspec.Struct]) -> dict[int, ResponseSpec]:
 
 @get("/health", summary="How it is", tags=["Health"], responses=_unwell(Health))
 async def health(probe: Probe) -> Response[Health]:
-    """503 when Redis or the store is down; `degraded` with 200 when no worker lives."""
+    """503 when Redis or the store is down, or Redis is full; `degraded` with 200 when no worker lives."""
     checks = await probe.ask("redis", "storage", "workers", "queue")
     status: Literal["healthy", "degraded", "unhealthy"] = "healthy"
     if checks["redis"].status == "error" or checks["storage"].status == "error":
@@ -121,25 +126,29 @@ async def live() -> dict[str, str]:
 @get("/health/ready", summary="Can it take requests", tags=["Health"], responses=_unwell(Readiness))
 async def ready(probe: Probe) -> Response[Readiness]:
     """Redis and the store answer."""
-    checks = await probe.ask("redis", "storage")
+    asked = await probe.ask("redis_reads", "storage")
+    checks = {"redis": asked["redis_reads"], "storage": asked["storage"]}
     well = all(check.status == "ok" for check in checks.values())
     return Response(Readiness(status="ready" if well else "not_ready", checks=checks), status_code=200 if well else 503)
 
 
 @get("/health/async", summary="Queue and workers", tags=["Health"], responses=_unwell(AsyncHealth))
 async def asynchronous(probe: Probe) -> Response[AsyncHealth]:
-    """Live workers are counted, not assumed: 503 when there is none, or no Redis."""
-    checks = await probe.ask("redis", "workers", "queue")
+    """Live workers are counted, not assumed: 503 when there is none, or no Redis, or a full one."""
+    checks = await probe.ask("redis", "redis_reads", "workers", "queue")
     workers: Any = checks["workers"].count or 0
     depth: Any = checks["queue"].count
-    connected = checks["redis"].status == "ok"
+    connected = checks["redis_reads"].status == "ok"
     status: Literal["healthy", "degraded", "unhealthy"] = "unhealthy"
-    if connected:
+    if checks["redis"].status == "ok":
         status = "healthy" if workers else "degraded"
     told = AsyncHealth(
         status=status,
         checks=AsyncChecks(
-            redis_connected=connected, workers=workers, queue_depth=None if depth is msgspec.UNSET else depth
+            redis_connected=connected,
+            workers=workers,
+            queue_depth=None if depth is msgspec.UNSET else depth,
+            detail=checks["redis"].detail if connected else msgspec.UNSET,
         ),
     )
     return Response(told, status_code=200 if status == "healthy" else 503)

@@ -36,6 +36,7 @@ from storage.errors import (
     StorageError,
     StoreRefused,
     StoreUnavailable,
+    TooManyJobs,
 )
 from storage.inbox import InboxIndex, Version, is_marked, mark, sweep_marks, version_of
 from storage.job import Job, JobStatus, Options, Source
@@ -149,6 +150,9 @@ class Inbox:
                 return
             try:
                 self._look_again(version)
+            except TooManyJobs as error:
+                log.info("inbox waits", reason=str(error))
+                break
             except (StoreUnavailable, BucketMissing, QueueUnavailable):
                 raise
             except Exception as error:  # One object must not keep the others from their turn. It is found again.
@@ -228,7 +232,12 @@ class Inbox:
     def _accept(self, job: Job, problem: Problem | None) -> None:
         if not self._has_record(job.job_id):
             note_job(job, self._objects)
-            if self._jobs.create(job):
+            try:
+                made = self._jobs.create(job, limit=self._backend.waiting_limit("inbox"))
+            except TooManyJobs:
+                remove_objects(job.job_id, self._objects)
+                raise
+            if made:
                 log.info("job accepted", job_id=job.job_id, source=job.source.type, size=job.source.size)
                 if problem is None:
                     # Not sent, the janitor of the workers sends it.

@@ -14,6 +14,7 @@ from litestar.params import Parameter
 from actors.names import display_name, url_name
 from actors.view import PARTS, JobView, UploadLinks
 from service.backend import Backend
+from service.clients import client_of
 from service.errors import ApiError, invalid, problems
 from service.idempotency import once_of_body
 from service.options import NewJob, ObjectSource, UploadSource, UrlSource, fill_in, read_job
@@ -32,14 +33,24 @@ from storage.errors import JobConflict, ObjectMissing, UploadMissing, UploadRefu
 from storage.idempotency import Once
 from storage.job import FINAL, Job, JobStatus, Source, Upload, is_job_id, new_job_id
 from storage.keys import refusal, source_key
+from storage.object_store import ObjectInfo
 from storage.removal import OWN_PREFIXES, remove_job
 
 log = structlog.get_logger()
 
-_ANY = ("unauthorized", "rate_limited", "queue_unavailable")
+_ANY = ("unauthorized", "rate_limited", "queue_unavailable", "queue_read_only")
 _ANY_JOB = (*_ANY, "job_not_found")
 
 JobId = Annotated[str, Parameter(description="As given when the job was made.")]
+
+
+class Maker(msgspec.Struct, frozen=True):
+    """Who asks for a job."""
+
+    #: Whose the job will be.
+    owner: str
+    #: As limits count.
+    client: str
 
 
 class Deleted(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +75,9 @@ class Deleted(msgspec.Struct, frozen=True, kw_only=True):
         "url_unreachable",
         "audio_unreadable",
         "storage_unavailable",
+        "too_many_jobs",
+        "client_jobs_exceeded",
+        "upload_stalled",
     ),
 )
 async def create_job(request: Request[Any, Any, State], backend: Backend) -> Response[JobView]:
@@ -71,7 +85,8 @@ async def create_job(request: Request[Any, Any, State], backend: Backend) -> Res
     body = await request.body()
     new, once = read_job(body, backend.model_names), once_of_body(request, body)
     # Not cancelled with the request: it makes the job or undoes all of it.
-    view = await asyncio.shield(sync_to_thread(_create, new, request.state.owner, backend, once))
+    maker = Maker(request.state.owner, client_of(request))
+    view = await asyncio.shield(sync_to_thread(_create, new, maker, backend, once))
     return Response(view, status_code=201, headers={"Location": f"/api/v1/status/{view.job_id}"})
 
 
@@ -81,17 +96,16 @@ async def create_job(request: Request[Any, Any, State], backend: Backend) -> Res
     summary="Start an uploaded job",
     tags=["Jobs"],
     sync_to_thread=True,
-    # `object_not_found`: with REUSE_RESULTS, where the recording goes in the moment in which it is looked at.
-    responses=problems(*_ANY_JOB, "upload_incomplete", "object_not_found", "storage_unavailable"),
+    responses=problems(*_ANY_JOB, "upload_incomplete", "storage_unavailable"),
 )
 def start_job(request: Request[Any, Any, State], backend: Backend, job_id: JobId) -> Response[JobView]:
     """Check that the upload is whole and put the job into the queue. Calling it again is harmless."""
     job = backend.jobs.get(job_id, request.state.owner)
     if job.status is JobStatus.AWAITING_UPLOAD:
-        _complete_upload(job, backend)
-        job = backend.earlier.identified(job)
+        # Links of the upload work on: what is transcribed is what lies there now, or nothing.
+        digest = f"etag:{_complete_upload(job, backend).etag}"
         try:
-            job = backend.jobs.start(job_id, job.source)
+            job = backend.jobs.start(job_id, msgspec.structs.replace(job.source, digest=digest))
         except JobConflict:
             job = backend.jobs.get(job_id, request.state.owner)  # Another start was quicker.
         else:
@@ -200,7 +214,7 @@ def delete_job(request: Request[Any, Any, State], backend: Backend, job_id: JobI
     return Deleted(message="the job and all that was kept of it are deleted", job_id=job_id)
 
 
-def _create(new: NewJob, owner: str, backend: Backend, once: Once | None) -> JobView:
+def _create(new: NewJob, maker: Maker, backend: Backend, once: Once | None) -> JobView:
     now = time.time()
     # Before anything is asked for: what the request named may be gone by now, its job is not.
     if (earlier := backend.made(once)) is not None:
@@ -213,11 +227,18 @@ def _create(new: NewJob, owner: str, backend: Backend, once: Once | None) -> Job
             if isinstance(new.source, ObjectSource)
             else _url_source(new.source, job_id, backend)
         )
-        job = Job(job_id=job_id, owner=owner, status=JobStatus.PENDING, source=source, options=options, created_at=now)
-        return view_job(backend.accept(job, once), backend)
+        job = Job(
+            job_id=job_id,
+            owner=maker.owner,
+            status=JobStatus.PENDING,
+            source=source,
+            options=options,
+            created_at=now,
+        )
+        return view_job(backend.accept(job, once, maker.client), backend)
     job = Job(
         job_id=job_id,
-        owner=owner,
+        owner=maker.owner,
         status=JobStatus.AWAITING_UPLOAD,
         source=_upload_source(new.source, job_id, backend),
         options=options,
@@ -227,7 +248,7 @@ def _create(new: NewJob, owner: str, backend: Backend, once: Once | None) -> Job
     if job.source.size > backend.settings.single_upload_max_bytes:
         upload_id = backend.objects.start_upload(job.source.key, job.source.content_type)
         job = msgspec.structs.replace(job, upload=Upload(upload_id=upload_id, part_size=part_size(job.source.size)))
-    return _view_new(backend.accept(job, once), backend, now)
+    return _view_new(backend.accept(job, once, maker.client), backend, now)
 
 
 def _view_new(job: Job, backend: Backend, now: float) -> JobView:
@@ -272,8 +293,8 @@ def _refuse_too_large(size: int, backend: Backend) -> None:
         raise ApiError("file_too_large", f"the recording has {size} bytes, the limit is {limit}")
 
 
-def _complete_upload(job: Job, backend: Backend) -> None:
-    """The recording is in the store, as long as was said, when this returns.
+def _complete_upload(job: Job, backend: Backend) -> ObjectInfo:
+    """The recording as it lies in the store, as long as was said.
 
     Raises:
         ApiError: upload_incomplete.
@@ -285,39 +306,42 @@ def _complete_upload(job: Job, backend: Backend) -> None:
             total = len(part_sizes(job.source.size, job.upload.part_size))
             detail = f"{len(missing)} of {total} parts are missing or of another size"
         raise ApiError("upload_incomplete", detail, missing=missing, job_id=job.job_id)
-    if job.upload is None:
-        return
-    try:
-        parts = backend.objects.list_parts(job.source.key, job.upload.upload_id)
-        backend.objects.complete_upload(job.source.key, job.upload.upload_id, parts)
-    except UploadMissing:
-        pass  # Another start completed it.
-    except UploadRefused as error:
-        raise ApiError(
-            "upload_incomplete", "a part changed while the upload was completed", job_id=job.job_id
-        ) from error
-    if not _is_there(job, backend):
+    if job.upload is not None:
+        try:
+            parts = backend.objects.list_parts(job.source.key, job.upload.upload_id)
+            backend.objects.complete_upload(job.source.key, job.upload.upload_id, parts)
+        except UploadMissing:
+            pass  # Another start completed it.
+        except UploadRefused as error:
+            raise ApiError(
+                "upload_incomplete", "a part changed while the upload was completed", job_id=job.job_id
+            ) from error
+    uploaded = _uploaded(job, backend)
+    if uploaded is None:
         raise ApiError(
             "upload_incomplete", f"the object is not the {job.source.size} bytes that were said", job_id=job.job_id
         )
+    return uploaded
 
 
 def _missing_parts(job: Job, backend: Backend) -> list[int]:
     """Numbers of the parts that are not there or have another size; a single upload is its part 1."""
     if job.upload is None:
-        return [] if _is_there(job, backend) else [1]
+        return [] if _uploaded(job, backend) else [1]
     expected = part_sizes(job.source.size, job.upload.part_size)
     try:
         parts = backend.objects.list_parts(job.source.key, job.upload.upload_id)
     except UploadMissing:
         # Completed already, by a start that did not get further; or aborted.
-        return [] if _is_there(job, backend) else list(expected)
+        return [] if _uploaded(job, backend) else list(expected)
     there = {part.number: part.size for part in parts}
     return [number for number, size in expected.items() if there.get(number) != size]
 
 
-def _is_there(job: Job, backend: Backend) -> bool:
+def _uploaded(job: Job, backend: Backend) -> ObjectInfo | None:
+    """The object, if it is there and as long as was said."""
     try:
-        return backend.objects.head(job.source.key).size == job.source.size
+        info = backend.objects.head(job.source.key)
     except ObjectMissing:
-        return False
+        return None
+    return info if info.size == job.source.size else None

@@ -1,4 +1,7 @@
-"""How often one client may call: counted in Redis, so across processes, and told in RateLimit-* headers."""
+"""How often one client may call: counted in Redis, so across processes, and told in RateLimit-* headers.
+
+Wrong keys are counted in each process, by address: they cost Redis nothing.
+"""
 
 from typing import Any
 
@@ -7,8 +10,18 @@ from litestar.datastructures import MutableScopeHeaders
 from litestar.handlers import BaseRouteHandler
 from litestar.types import Guard, Message, Scope
 
+from service.clients import address_of, client_of
 from service.errors import ApiError
-from storage.rate_limit import Allowance, RateLimit
+from storage.errors import QueueReadOnly
+from storage.rate_limit import Allowance, LocalRateLimit, RateLimit
+
+#: Where a request without any of these guesses nothing.
+_KEY_HEADERS = ("authorization", "x-api-key", "api-key")
+#: Pairs of address and key that are remembered.
+_MOST_KNOWN = 10_000
+
+#: What goes on uncounted while Redis takes no writes: reading, and deleting, which makes room.
+_WITHOUT_ROOM = frozenset({"GET", "HEAD", "DELETE"})
 
 RATE_HEADERS = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
 
@@ -17,9 +30,12 @@ def limit_rate(rate_limit: RateLimit) -> Guard:
     """A guard that runs after require_key's: the key's owner is counted, or the address where no keys are set."""
 
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-        # Behind trusted proxies uvicorn has put the client's own address here.
-        identity = connection.state.owner or (connection.client.host if connection.client else "unknown")
-        allowance = await rate_limit.hit(identity)
+        try:
+            allowance = await rate_limit.hit(client_of(connection))
+        except QueueReadOnly:
+            if connection.scope.get("method") not in _WITHOUT_ROOM:
+                raise
+            return
         connection.state.allowance = allowance
         if not allowance.granted:
             raise ApiError(
@@ -27,6 +43,40 @@ def limit_rate(rate_limit: RateLimit) -> Guard:
                 f"{allowance.limit} requests in {allowance.window_seconds} s are allowed",
                 headers={"Retry-After": str(allowance.reset_seconds)},
             )
+
+    return guard
+
+
+def limit_wrong_keys(require_key: Guard, wrong_keys: LocalRateLimit) -> Guard:
+    """`require_key`, and no guessing: after too many wrong keys from an address, none from there is taken.
+
+    Except keys that were taken from there before, so that a guesser behind the same proxy locks nobody out.
+    """
+    known: set[tuple[str, str]] = set()
+
+    async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+        address = address_of(connection)
+        wait_seconds = await wrong_keys.wait_seconds(address)
+        try:
+            if (checking := require_key(connection, handler)) is not None:
+                await checking
+        except ApiError as error:
+            if error.code != "unauthorized" or not any(map(connection.headers.get, _KEY_HEADERS)):
+                raise
+            if not wait_seconds:
+                await wrong_keys.hit(address)
+                raise
+        else:
+            client = (address, connection.state.get("owner", ""))
+            if not wait_seconds and len(known) < _MOST_KNOWN:
+                known.add(client)
+            if not wait_seconds or client in known:
+                return
+        raise ApiError(
+            "rate_limited",
+            f"too many wrong API keys came from this address; the limit is {wrong_keys.rate}",
+            headers={"Retry-After": str(wait_seconds)},
+        )
 
     return guard
 

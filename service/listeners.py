@@ -1,4 +1,4 @@
-"""Open event streams: so many at most, kept alive, and ended together when the server is to stop."""
+"""Open event streams: limited in all and of one client, kept alive, and ended together when the server is to stop."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from litestar.background_tasks import BackgroundTask
 from litestar.response import Stream
 
-from service.errors import ApiError
+from service.clients import Places
 
 #: Server-Sent Events: a line that begins with a colon says nothing.
 #: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
@@ -20,10 +20,10 @@ _HEADERS = {
 
 
 class Listeners:
-    def __init__(self, most: int, keep_alive_seconds: float) -> None:
-        self.most = most
-        #: Places that nobody has taken.
-        self.free = most
+    def __init__(self, most: int, keep_alive_seconds: float, share: int | None = None) -> None:
+        """`share`: how many of them one client may open; None: all."""
+        codes = ("too_many_listeners", "client_listeners_exceeded")
+        self._places = Places(most, most if share is None else share, "event streams", codes=codes)
         self.keep_alive_seconds = keep_alive_seconds
         #: The server stops.
         self.ended = False
@@ -32,9 +32,14 @@ class Listeners:
         #: Streams whose answer is not over.
         self.open: set[_Told] = set()
 
-    def place(self) -> "Place":
+    @property
+    def free(self) -> int:
+        """Places that nobody has taken."""
+        return self._places.free
+
+    def place(self, client: str = "") -> "Place":
         """For a stream to come; it is not taken yet."""
-        return Place(self)
+        return Place(self._places, client)
 
     def stream(self, chunks: AsyncGenerator[bytes], place: "Place | None" = None) -> Stream:
         """An answer of Server-Sent Events: `chunks` as they are, and a comment whenever there is none for long.
@@ -43,7 +48,7 @@ class Listeners:
         the answer is over, however it ended, the chunks are closed and the place is free.
 
         Raises:
-            ApiError: too_many_listeners.
+            ApiError: too_many_listeners or client_listeners_exceeded.
         """
         place = place or self.place()
         place.take()
@@ -63,26 +68,23 @@ class Listeners:
 class Place:
     """Of one stream. Taken once and given back once, however often that is asked for."""
 
-    def __init__(self, listeners: Listeners) -> None:
-        self._listeners = listeners
+    def __init__(self, places: Places, client: str) -> None:
+        self._places, self._client = places, client
         self._taken = False
 
     def take(self) -> None:
         """
         Raises:
-            ApiError: too_many_listeners.
+            ApiError: too_many_listeners or client_listeners_exceeded.
         """
-        if self._taken:
-            return
-        if self._listeners.free == 0:
-            raise ApiError("too_many_listeners", f"{self._listeners.most} event streams are open, which is the limit")
-        self._taken = True
-        self._listeners.free -= 1
+        if not self._taken:
+            self._places.take(self._client)
+            self._taken = True
 
     def leave(self) -> None:
         if self._taken:
             self._taken = False
-            self._listeners.free += 1
+            self._places.leave(self._client)
 
 
 class _Told:

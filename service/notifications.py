@@ -91,10 +91,13 @@ def require_token(settings: ServiceSettings, *more: Guard) -> Guard:
         "invalid_body",
         "body_too_large",
         "unsupported_coding",
+        "upload_stalled",
         "client_disconnected",
         "rate_limited",
         "queue_unavailable",
         "storage_unavailable",
+        "too_many_jobs",
+        "client_jobs_exceeded",
     ),
 )
 async def take_notification(request: Request[Any, Any, State], inbox: Inbox) -> Taken:

@@ -17,6 +17,7 @@ from litestar.datastructures import State
 from litestar.params import Parameter
 
 from service.backend import Backend
+from service.clients import client_of
 from service.errors import ApiError
 from service.events import follow
 from service.listeners import Place
@@ -48,6 +49,7 @@ _AUDIO = (
     *UPLOAD_ERRORS,
     *WAIT_ERRORS,
     *("client_disconnected", "audio_too_long", "model_not_found", "still_running", "too_many_listeners"),
+    "client_listeners_exceeded",
 )
 
 #: What a client that says how long it waits is left of it, so that the answer comes before it gives up and asks again:
@@ -146,7 +148,7 @@ def _model(name: str, backend: Backend) -> Model:
 
 
 async def _create(request: Request[Any, Any, State], backend: Backend, task: Task) -> Response[Any]:
-    place = backend.listeners.place()
+    place = backend.listeners.place(client_of(request))
 
     def read(fields: Fields) -> OptionFields:
         options = read_options(fields, task, backend.model_names)

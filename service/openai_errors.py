@@ -7,7 +7,7 @@ import msgspec
 from litestar import Request, Response
 from litestar.openapi.datastructures import ResponseSpec
 
-from service.errors import HANDLERS, KINDS, Problem
+from service.errors import HANDLERS, KINDS, ON_EVERY_ROUTE, Problem
 
 PREFIX = "/v1/"
 
@@ -50,7 +50,7 @@ def answer(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorB
 def openai_problems(*codes: str) -> dict[int, ResponseSpec]:
     """What a route documents, as service.errors.problems."""
     by_status: dict[int, list[str]] = {}
-    for code in (*codes, "internal_error"):
+    for code in (*codes, *ON_EVERY_ROUTE):
         by_status.setdefault(_status(code, KINDS[code].status), []).append(code)
     return {
         status: ResponseSpec(
@@ -65,7 +65,7 @@ def openai_problems(*codes: str) -> dict[int, ResponseSpec]:
 def _shaped(handler: _Handler) -> Callable[[Request[Any, Any, Any], Any], Response[Any]]:
     def answer(request: Request[Any, Any, Any], error: Any) -> Response[Any]:
         response = handler(request, error)
-        return _in_openais_shape(response) if request.url.path.startswith(PREFIX) else response
+        return _in_openais_shape(response) if request.scope["path"].startswith(PREFIX) else response
 
     return answer
 

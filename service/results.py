@@ -57,7 +57,7 @@ async def get_transcript(
 
     Subtitles are laid out anew where a rule is given; the others are the job's. Nothing is transcribed again.
     """
-    kind = EXTENSIONS[request.url.path.rpartition(".")[2]]
+    kind = EXTENSIONS[request.scope["path"].rpartition(".")[2]]
     asked = Asked(kind, partial, report, read_rules(request.query_params))
     # In a thread by hand: Litestar wraps a handler of several paths more than once.
     return await sync_to_thread(_answer, backend, job_id, request.state.owner, asked)

@@ -19,6 +19,9 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     trusted_proxies: str = ""
     #: Other names under which clients ask for models, as `my-model=base,other=small`.
     model_aliases: str = ""
+    #: Names under which the API is reached without API_KEYS, beside loopback names, addresses and the name in
+    #: S3_PUBLIC_ENDPOINT_URL, comma-separated; *: any.
+    allowed_hosts: str = ""
     #: Origins whose pages may call the API, comma-separated; empty: none but the API's own.
     cors_origins: str = ""
     #: Presigned uploads above this many bytes are cut into parts.
@@ -27,12 +30,26 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     upload_part_bytes: RequestBytes = 8 * 2**20
     #: Uploads streamed at once; one more is answered 503 with Retry-After.
     max_concurrent_uploads: Annotated[int, Meta(ge=1, le=1000)] = 8
-    #: How long a client may send nothing while it uploads; then its place is another's.
+    #: Of these, how many one key or address may take; 0: half.
+    max_uploads_per_client: Annotated[int, Meta(ge=0, le=1000)] = 0
+    #: How long a client may send nothing while it uploads, or less than the least rate; then its place is another's.
     upload_idle_seconds: Seconds = 60
+    #: The least rate of an upload, over upload_idle_seconds of waiting for the client; 0: anything but nothing.
+    min_upload_bytes_per_second: Annotated[int, Meta(ge=0, le=2**30)] = 1024
+    #: How long a client may take to send a request's headers, and how many bytes they may have.
+    header_seconds: Annotated[int, Meta(ge=1, le=3600)] = 10
+    max_header_bytes: Annotated[int, Meta(ge=1024, le=2**24)] = 64 * 1024
+    #: Jobs that wait for their upload or for a worker; one more is answered 503 with Retry-After.
+    max_waiting_jobs: Annotated[int, Meta(ge=1, le=10_000_000)] = 10_000
+    #: Of these, how many one key or address may have; one more is answered 429. The inbox counts as one client and
+    #: waits; 0: half.
+    max_waiting_jobs_per_client: Annotated[int, Meta(ge=0, le=10_000_000)] = 2000
     #: How long the synchronous call waits before it answers 202 with the job.
     sync_timeout_seconds: Seconds = 600
     #: Event streams open at once; one more is answered 503 with Retry-After.
     max_listeners: Annotated[int, Meta(ge=1, le=100_000)] = 2000
+    #: Of these, how many one key or address may open; 0: half.
+    max_listeners_per_client: Annotated[int, Meta(ge=0, le=100_000)] = 0
     #: How often a silent event stream says that it lives, so that no proxy closes it.
     keep_alive_seconds: Seconds = 15
     #: Bytes of transcripts kept in memory for event streams; what does not fit is read again when it is needed.

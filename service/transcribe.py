@@ -16,6 +16,7 @@ from actors.formats import FORMATS
 from actors.names import display_name
 from actors.view import JobView
 from service.backend import Backend
+from service.clients import client_of
 from service.errors import ApiError, problems, raise_failure
 from service.idempotency import key_of, once_of_form
 from service.options import OptionFields, fill_in, read_form
@@ -39,8 +40,12 @@ UPLOAD_ERRORS = (
         "upload_stalled",
         "rate_limited",
         "queue_unavailable",
+        "queue_read_only",
         "storage_unavailable",
         "too_many_uploads",
+        "client_uploads_exceeded",
+        "too_many_jobs",
+        "client_jobs_exceeded",
     ),
 )
 #: What may be answered in place of a transcript that was waited for.
@@ -152,7 +157,7 @@ async def receive(
     )
     once = once_of_form(request, job.source, job.options)
     # Not cancelled with the request: it makes the job or undoes all of it.
-    return await asyncio.shield(sync_to_thread(backend.accept, job, once)), form.fields
+    return await asyncio.shield(sync_to_thread(backend.accept, job, once, client_of(request))), form.fields
 
 
 async def wait_final(request: Request[Any, Any, State], backend: Backend, job_id: str, seconds: float) -> bool:

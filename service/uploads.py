@@ -5,9 +5,9 @@ third fills, so an upload holds about three parts in memory, whatever its size. 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -16,7 +16,8 @@ from litestar import Request
 from litestar.exceptions import InternalServerException
 from multipart import MultipartError, MultipartSegment
 
-from service.errors import RETRY_AFTER_SECONDS, ApiError
+from service.clients import Places, client_of, share_of
+from service.errors import ApiError
 from service.form_parser import FormParser
 from service.json_audio import JsonAudio, JsonAudioInvalid, as_fields, audio_name
 from service.object_writer import IN_FLIGHT, MAX_PARTS, MIN_PART_BYTES, ObjectWriter
@@ -27,6 +28,8 @@ from storage.structs import NOT_JSON, why_not_json
 
 log = structlog.get_logger()
 
+#: How long a client that has its share of uploads waits for one of them to end.
+_PLACE_SECONDS = 5
 #: Of a text field, and of what comes before the first part.
 _MAX_FIELD_BYTES = 64 * 1024
 #: How much longer than its file a form may be: fields, boundaries and part headers.
@@ -69,13 +72,14 @@ CLASSIC = FormShape()
 
 
 class Uploads:
-    """The API's uploads: so many at once and no more."""
+    """The API's uploads: so many at once, and so many of one client."""
 
     def __init__(self, objects: ObjectStore, settings: ServiceSettings, max_file_size: int) -> None:
         self._objects = objects
-        self._free = settings.max_concurrent_uploads
+        most = settings.max_concurrent_uploads
+        share = share_of(most, settings.max_uploads_per_client)
+        self._places = Places(most, share, "uploads", codes=("too_many_uploads", "client_uploads_exceeded"))
         self._max_bytes = max_file_size
-        self._idle_seconds = settings.upload_idle_seconds
         smallest = max(MIN_PART_BYTES, -(-max_file_size // MAX_PARTS))
         self._part_bytes = max(settings.upload_part_bytes, smallest)
         # Threads of their own: a slow store must not keep other requests waiting for a thread.
@@ -98,8 +102,9 @@ class Uploads:
         form is to have its digest.
 
         Raises:
-            ApiError: too_many_uploads, unsupported_media_type, invalid_body, file_missing, file_too_large,
-                audio_unreadable (no bytes), upload_stalled, client_disconnected, and what the checks raise.
+            ApiError: too_many_uploads, client_uploads_exceeded, unsupported_media_type, invalid_body, file_missing,
+                file_too_large, audio_unreadable (no bytes), upload_stalled, client_disconnected, and what the checks
+                raise.
             StorageError: the store failed.
         """
         boundary = "" if shape.json and request.content_type[0] == "application/json" else _boundary(request)
@@ -108,7 +113,7 @@ class Uploads:
         announced = request.headers.get("content-length", "")
         if announced.isdecimal():
             self._refuse_too_large(int(announced), limit)
-        with self._slot():
+        async with self._place(client_of(request)):
             writer = ObjectWriter(self._objects, key, self._part_bytes, self._threads, hashed=hashed)
             chunks = self._chunks(request, limit)
             try:
@@ -128,18 +133,13 @@ class Uploads:
     def close(self) -> None:
         self._threads.shutdown(wait=True)
 
-    @contextmanager
-    def _slot(self) -> Iterator[None]:
-        if self._free == 0:
-            raise ApiError(
-                "too_many_uploads",
-                f"the API takes so many uploads at once and no more; try again in {RETRY_AFTER_SECONDS} s",
-            )
-        self._free -= 1
+    @asynccontextmanager
+    async def _place(self, client: str) -> AsyncIterator[None]:
+        await self._places.take_soon(client, _PLACE_SECONDS)
         try:
             yield
         finally:
-            self._free += 1
+            self._places.leave(client)
 
     def _refuse_too_large(self, body_bytes: int, limit: int) -> None:
         if body_bytes > limit:
@@ -153,16 +153,13 @@ class Uploads:
         came, stream = 0, request.stream()
         try:
             while True:
-                async with asyncio.timeout(self._idle_seconds):
-                    chunk = await anext(stream, b"")
+                chunk = await anext(stream, b"")
                 if not chunk:
                     return
                 # What is dropped counts, too: else nothing would bound a body that comes in chunks.
                 came += len(chunk)
                 self._refuse_too_large(came, limit)
                 yield chunk
-        except TimeoutError as error:
-            raise ApiError("upload_stalled", f"nothing came for {self._idle_seconds} s") from error
         except InternalServerException as error:
             # Litestar's word for a client that went away.
             raise ApiError("client_disconnected", "the connection was closed before the body's end") from error

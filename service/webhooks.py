@@ -105,6 +105,7 @@ def get_webhook(request: Request[Any, Any, State], backend: Backend) -> Response
         *_ANY,
         "invalid_body",
         "body_too_large",
+        "upload_stalled",
         "invalid_parameter",
         "url_not_allowed",
         "url_unreachable",

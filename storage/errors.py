@@ -9,6 +9,9 @@
     ├── UploadMissing         the multipart upload is not known: completed, aborted or never begun
     ├── UploadRefused         the store does not accept the parts: one is missing or of another size
     ├── QueueUnavailable      Redis does not answer: worth another try
+    │   └── QueueReadOnly     Redis answers and refuses to write: its memory is full, or it cannot save
+    ├── TooManyJobs           so many jobs wait already that no more are taken
+    │   └── ClientJobsExceeded  of this client
     ├── JobMissing            no job has this id (or it is another owner's)
     ├── JobConflict           the job's status does not allow this change
     ├── JobSuspect            it was lost with its workers before: it is to be done with nothing beside it
@@ -56,6 +59,18 @@ class UploadRefused(StorageError):
 
 class QueueUnavailable(StorageError):
     code = "queue_unavailable"
+
+
+class QueueReadOnly(QueueUnavailable):
+    code = "queue_read_only"
+
+
+class TooManyJobs(StorageError):
+    code = "too_many_jobs"
+
+
+class ClientJobsExceeded(TooManyJobs):
+    code = "client_jobs_exceeded"
 
 
 class JobMissing(StorageError):

@@ -64,8 +64,11 @@ def version_of(info: ObjectInfo) -> Version:
 
 
 def known_etag(source: Source) -> str | None:
-    """Of an object in the inbox: which version of it the job is about. None: whatever lies at the key."""
-    if source.type != "inbox" or source.digest is None:
+    """Which version of the object the job is about. None: whatever lies at the key.
+
+    Clients can replace an object in the inbox, and one that they upload with links, which work on after the start.
+    """
+    if source.type not in ("inbox", "upload") or source.digest is None or not source.digest.startswith("etag:"):
         return None
     return source.digest.removeprefix("etag:")
 

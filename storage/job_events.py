@@ -9,6 +9,7 @@ for anyone: who is slow costs no memory, and who comes late misses nothing. When
 """
 
 import asyncio
+import contextvars
 import itertools
 import secrets
 from collections import deque
@@ -133,10 +134,11 @@ class JobEvents:
         watched = self._watched.get(job_id)
         if watched is None:
             watched = self._watched[job_id] = _Watched()
+            # In contexts of their own: they are nobody's request, whichever happens to start them.
             if self._reader is None or self._reader.done():
-                self._reader = asyncio.create_task(self._read())
+                self._reader = asyncio.create_task(self._read(), context=contextvars.Context())
             elif self._waker is None or self._waker.done():
-                self._waker = asyncio.create_task(self._wake())
+                self._waker = asyncio.create_task(self._wake(), context=contextvars.Context())
         watched.listeners += 1
         return watched
 

@@ -9,6 +9,7 @@ with PRELUDE, which keeps the indexes in step with the status. Keys, all in data
     bs:done:{id}              set: numbers of the chunks whose results are stored
     bs:jobs:{owner}[:status]  sorted set, scores 0: ids in the order of creation, listed by lexical range
     bs:status:{status}        sorted set: id -> when it took this status, for the janitor
+    bs:waiting:{client}       set: ids of the client's jobs that wait for their upload or for a worker
     bs:leases                 sorted set: id -> when the worker's lease ends
     bs:expiring               sorted set: id -> when the record and its objects are to be removed
     bs:deleted                sorted set: id -> when it was deleted, so that a late writer's objects are swept
@@ -41,8 +42,9 @@ local now = clock[1] + clock[2] / 1e6
 local function get(field) return redis.call('HGET', job, field) end
 local function announce(...) redis.call('XADD', events, 'MAXLEN', '~', '{EVENTS_KEPT}', '*', ...) end
 local function move(from, to)
-    local id, owner = get('job_id'), get('owner')
+    local id, owner, client = get('job_id'), get('owner'), get('client')
     redis.call('HSET', job, 'status', to)
+    if client then redis.call(to == 'pending' and 'SADD' or 'SREM', 'bs:waiting:' .. client, id) end
     if from ~= to then
         redis.call('ZREM', 'bs:jobs:' .. owner .. ':' .. from, id)
         redis.call('ZADD', 'bs:jobs:' .. owner .. ':' .. to, 0, id)
@@ -91,15 +93,24 @@ if not status then return {{'missing'}} end
 _ONCE_SECONDS = 86_400
 
 #: KEYS[5]: only of a request that is to make one job (idempotency.py). ARGV: id, owner, status, when it took it, when
-#: it is to be removed or '', the request's fingerprint or '', field, value, ... Without PRELUDE: there is no record
-#: yet. Returns 1; 0: there is one, the job was deleted not long ago, or the request has made another.
+#: it is to be removed or '', the request's fingerprint or '', the client or '', how many of the client's jobs may wait,
+#: how many in all, field, value, ... Without PRELUDE: there is no record yet. Returns 1; 0: there is one, the job was
+#: deleted not long ago, or the request has made another; -1: too many wait; -2: too many of the client's wait.
 CREATE = f"""
 local job, events, once = KEYS[1], KEYS[2], KEYS[5]
 local id, owner, status = ARGV[1], ARGV[2], ARGV[3]
 local made = once and redis.call('HGET', once, 'job_id')
 if made and made ~= id and redis.call('EXISTS', 'bs:job:' .. made) == 1 then return 0 end
 if redis.call('EXISTS', job) == 1 or redis.call('ZSCORE', 'bs:deleted', id) then return 0 end
-for i = 7, #ARGV, 2 do redis.call('HSET', job, ARGV[i], ARGV[i + 1]) end
+local client = ARGV[7]
+if client ~= '' then
+    local waiting = redis.call('ZCARD', 'bs:status:awaiting_upload') + redis.call('ZCARD', 'bs:status:pending')
+    if waiting >= tonumber(ARGV[9]) then return -1 end
+    if redis.call('SCARD', 'bs:waiting:' .. client) >= tonumber(ARGV[8]) then return -2 end
+    redis.call('HSET', job, 'client', client)
+    redis.call('SADD', 'bs:waiting:' .. client, id)
+end
+for i = 10, #ARGV, 2 do redis.call('HSET', job, ARGV[i], ARGV[i + 1]) end
 redis.call('ZADD', 'bs:jobs:' .. owner, 0, id)
 redis.call('ZADD', 'bs:jobs:' .. owner .. ':' .. status, 0, id)
 redis.call('ZADD', 'bs:status:' .. status, ARGV[4], id)
@@ -259,6 +270,8 @@ redis.call('ZREM', 'bs:status:' .. status, id)
 redis.call('ZREM', 'bs:leases', id)
 redis.call('ZREM', 'bs:expiring', id)
 for _, number in ipairs(redis.call('HKEYS', chunks)) do redis.call('ZREM', 'bs:leases', id .. '/' .. number) end
+local client = get('client')
+if client then redis.call('SREM', 'bs:waiting:' .. client, id) end
 redis.call('ZADD', 'bs:deleted', string.format('%.3f', now), id)
 redis.call('ZREM', 'bs:outbox', id)
 redis.call('DEL', job, chunks, done, 'bs:delivery:' .. id, 'bs:deliveries:' .. id)

@@ -12,7 +12,15 @@ import msgspec
 import redis
 
 from storage import job_scripts
-from storage.errors import JobConflict, JobFenced, JobMissing, JobSuspect, quoted
+from storage.errors import (
+    ClientJobsExceeded,
+    JobConflict,
+    JobFenced,
+    JobMissing,
+    JobSuspect,
+    TooManyJobs,
+    quoted,
+)
 from storage.idempotency import Once
 from storage.job import FINAL, FOLLOWS, Job, JobStatus, Source
 from storage.redis_client import JOBS_DATABASE, connect, redis_errors
@@ -38,6 +46,17 @@ class JobPage(msgspec.Struct, frozen=True):
     total: int
     #: Where the next page begins; None on the last one.
     next_cursor: str | None
+
+
+class WaitingLimit(msgspec.Struct, frozen=True):
+    """How many jobs may wait for their upload or for a worker."""
+
+    #: Whose job it is, as limits see it: a key's owner, an address, or the inbox.
+    client: str
+    #: Of the client.
+    share: int
+    #: In all.
+    most: int
 
 
 class WorkerState(msgspec.Struct, frozen=True):
@@ -79,25 +98,37 @@ class JobStore:
     def check(self) -> None:
         self._redis.ping()
 
+    @redis_errors()
+    def check_writes(self) -> None:
+        """Raises QueueReadOnly: Redis answers, but takes nothing new."""
+        self._redis.set("bs:check", "1", ex=60)
+
     # The record
 
     @redis_errors()
-    def create(self, job: Job, once: Once | None = None) -> bool:
-        """Store a job and index it; all or nothing.
+    def create(self, job: Job, once: Once | None = None, limit: WaitingLimit | None = None) -> bool:
+        """Store a job and index it; all or nothing. With a `limit`, the job is pending or awaits its upload.
 
         False: there is one, it was deleted not long ago, or the request `once` has made another.
+
+        Raises:
+            TooManyJobs, ClientJobsExceeded: the limit is reached.
         """
         expires = "" if job.expires_at is None else job.expires_at
         fields = [part for item in _to_hash(job).items() for part in item]
-        return bool(
-            self._create(
-                keys=[*job_keys(job.job_id), *([once.key] if once else [])],
-                args=[
-                    *(job.job_id, job.owner, str(job.status), job.created_at, expires),
-                    *(once.fingerprint if once else "", *fields),
-                ],
-            )
+        limits = (limit.client, limit.share, limit.most) if limit else ("", "", "")
+        made = self._create(
+            keys=[*job_keys(job.job_id), *([once.key] if once else [])],
+            args=[
+                *(job.job_id, job.owner, str(job.status), job.created_at, expires),
+                *(once.fingerprint if once else "", *limits, *fields),
+            ],
         )
+        if limit and made == -1:
+            raise TooManyJobs(f"{limit.most} jobs wait, which is the limit")
+        if limit and made == -2:
+            raise ClientJobsExceeded(f"{limit.share} jobs of this client wait, which is its limit")
+        return bool(made)
 
     @redis_errors()
     def get(self, job_id: str, owner: str | None = None) -> Job:

@@ -316,6 +316,7 @@ class ObjectStore:
             Key=key,
             ResponseContentDisposition=_attachment(filename),
             ResponseContentType=content_type,
+            ResponseCacheControl="private, no-store",
         )
 
     # Below: how

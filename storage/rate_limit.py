@@ -1,4 +1,7 @@
-"""Requests counted in Redis, so across processes: a sliding window, one atomic script a request."""
+"""Requests counted in Redis, so across processes: a sliding window, one atomic script a request.
+
+What each process counts for itself is in its memory.
+"""
 
 import math
 import time
@@ -7,8 +10,8 @@ from typing import Any
 import limits
 import msgspec
 import redis.asyncio
-from limits.aio.storage import RedisStorage
-from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.strategies import FixedWindowRateLimiter, SlidingWindowCounterRateLimiter
 
 from storage.redis_client import JOBS_DATABASE, connect_async, redis_errors
 from storage.settings import SettingsError, StorageSettings
@@ -68,3 +71,23 @@ class RateLimit:
 
     async def close(self) -> None:
         await self._client.aclose()
+
+
+class LocalRateLimit:
+    """Counts in this process alone, in a window that begins with the first hit."""
+
+    def __init__(self, rate: str) -> None:
+        """Raises SettingsError: the rate cannot be read."""
+        self.rate = rate
+        self._rate = read_rate(rate)
+        self._limiter = FixedWindowRateLimiter(MemoryStorage())
+
+    async def hit(self, identity: str) -> None:
+        await self._limiter.hit(self._rate, identity)
+
+    async def wait_seconds(self, identity: str) -> int:
+        """Until `identity` may go on; 0: it may now."""
+        if await self._limiter.test(self._rate, identity):
+            return 0
+        window = await self._limiter.get_window_stats(self._rate, identity)
+        return max(1, math.ceil(window.reset_time - time.time()))

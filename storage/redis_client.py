@@ -9,7 +9,7 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from storage.errors import QueueUnavailable
+from storage.errors import QueueReadOnly, QueueUnavailable
 from storage.settings import StorageSettings
 
 #: Databases: the queue's own, so that Dramatiq's maintenance does not walk over the jobs.
@@ -38,8 +38,29 @@ def connect_async(settings: StorageSettings, database: int) -> "redis.asyncio.Re
 
 @contextmanager
 def redis_errors() -> Iterator[None]:
-    """What redis-py raises when Redis is away, restarting or full leaves as QueueUnavailable."""
+    """Raise QueueUnavailable where Redis is away or restarting, QueueReadOnly where it is full."""
     try:
         yield
     except redis.RedisError as error:
+        if reason := _why_read_only(error):
+            raise QueueReadOnly(f"Redis takes no writes: {reason}") from error
         raise QueueUnavailable(f"Redis does not answer: {error}") from error
+
+
+#: Beginnings of the errors with which Redis refuses writes alone, and what they say.
+_READ_ONLY = {
+    "OOM": "its memory is full",
+    "MISCONF": "it cannot save to its disk",
+    "READONLY": "it is a replica",
+    "NOREPLICAS": "it has too few replicas",
+}
+
+
+def _why_read_only(error: redis.RedisError) -> str | None:
+    """None: the error says something else."""
+    # redis-py takes the beginning away where it has a class for it.
+    if isinstance(error, redis.exceptions.OutOfMemoryError):
+        return _READ_ONLY["OOM"]
+    if isinstance(error, redis.exceptions.ReadOnlyError):
+        return _READ_ONLY["READONLY"]
+    return _READ_ONLY.get(str(error).partition(" ")[0])
