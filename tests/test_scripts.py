@@ -174,6 +174,30 @@ def test_a_script_finds_the_environment_of_up_by_itself(name: str, tmp_path: Pat
     assert with_it.stdout.startswith(f"usage: {name} [-h]")
 
 
+def test_an_environment_is_made_again_for_another_python(tmp_path: Path) -> None:
+    lock, folder = tmp_path / "lock.txt", tmp_path / "venv"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin/python").symlink_to(sys.executable)
+    for path in (lock, folder / "lock.txt"):
+        path.write_text("")
+    other = tmp_path / "python3.99"
+    other.write_text('#!/bin/sh\ncase "$*" in *print*) echo 3.99;; -m*) echo "asked for $*";; esac\n')
+    other.chmod(0o755)
+
+    def make(python: str) -> str:
+        command = ["bash", "-c", f"source scripts/environment && make_environment '{lock}' '{folder}'"]
+        environment = {"PATH": "/usr/bin:/bin", "PYTHON": python}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        return done.stdout + done.stderr
+
+    kept = [make(""), make(sys.executable)]
+    made = make(str(other))
+
+    assert kept == ["", ""]
+    assert f"Installing {lock} into {folder}" in made
+    assert f"asked for -m venv {folder}" in made
+
+
 def enqueued(jobs: JobStore, status: JobStatus) -> str:
     job_id = new_job_id()
     source = Source(type="form", key=f"sources/{job_id}/media", filename="a.mp3", size=1)
