@@ -79,9 +79,10 @@ def open_unless_long(part: Part, max_seconds: float | None, audio_track: str | N
     claimed = (opened.container.duration or 0) / av.time_base
     if max_seconds is None or claimed <= max_seconds or not part.seekable():
         return opened
-    part.source.allowance = _LOOK_BYTES
     with opened:
-        if _goes_on(opened.container, choose_track(opened.container, audio_track), max_seconds):
+        stream = choose_track(opened.container, audio_track)
+        part.source.allowance = _LOOK_BYTES
+        if _goes_on(opened.container, stream, max_seconds):
             raise AudioTooLong(f"the recording lasts {claimed:.0f} s, the limit is {max_seconds:g} s")
     part.source.check()
     part.source.allowance = None

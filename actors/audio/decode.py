@@ -123,12 +123,14 @@ def _samples(guard: GuardedSource, options: DecodeOptions, findings: Findings) -
         part = next_part(part) if part is not None and guard.seekable else None
         if part is None:
             return
+        before = findings.samples
         try:
             with Opened(part) as opened:
                 yield from _part_samples(opened, guard, options, findings)
+            if findings.samples == before:
+                findings.told.append(_lost(findings.seconds, "nothing of it can be decoded"))
         except (AudioUnreadable, FFmpegError) as error:
             findings.told.append(_lost(findings.seconds, error))
-            return
     findings.told.append(_lost(findings.seconds, "too many files were joined"))
 
 
@@ -152,6 +154,8 @@ def _part_samples(
     opened: Opened, guard: GuardedSource, options: DecodeOptions, findings: Findings
 ) -> Iterator[np.ndarray]:
     stream = choose_track(opened.container, options.audio_track)
+    if stream.codec_context is None:
+        raise AudioUnreadable("the audio stream has a codec that is not known")
     before, jumps = findings.seconds, findings.jumps
     for samples in _resampled_frames(opened.container, stream, guard, options, findings):
         findings.channels = findings.channels or len(samples)
@@ -178,7 +182,8 @@ def _resampled_frames(
             if line is None or missing or not line.fits(frame):
                 if line is not None:
                     yield from line.finish()
-                line = Resampling(frame, layout or frame.layout, findings, separate=options.separate)
+                stated = layout if layout and layout.nb_channels == frame.layout.nb_channels else frame.layout
+                line = Resampling(frame, stated, findings, separate=options.separate)
                 if options.max_channels is not None and line.channels > options.max_channels:
                     raise AudioUnreadable(
                         f"the recording has {line.channels} channels, the limit is {options.max_channels}"

@@ -131,6 +131,17 @@ def test_a_joined_file_that_cannot_be_decoded_is_warned_of_with_its_time(convert
     assert warning.startswith("after 2.0 s another file follows in the recording, which was left out: ")
 
 
+def test_behind_a_joined_file_without_sound_the_next_one_is_heard() -> None:
+    empty = riff(np.zeros(0))
+
+    samples, warnings = heard(riff(sine(LOW)) + empty + riff(sine(HIGH)))
+
+    assert pitch(samples, 2.2, 3.8) == pytest.approx(HIGH, abs=5)
+    assert warnings == [
+        "after 2.0 s another file follows in the recording, which was left out: nothing of it can be decoded"
+    ]
+
+
 def test_a_second_file_that_breaks_off_says_so_with_the_time_of_the_whole() -> None:
     _, (warning,) = heard(riff(sine(LOW)) + riff(sine(HIGH))[: -2 * SAMPLE_RATE])
 

@@ -60,6 +60,14 @@ def test_a_big_endian_wav_that_breaks_off_says_so() -> None:
     assert warnings == ["the recording breaks off after 1.0 s, its header says 4.0 s"]
 
 
+def test_a_codec_that_is_not_known_is_named_as_the_reason() -> None:
+    recording = bytearray(riff(tone(1.0)))
+    recording[20:22] = b"\x99\x99"
+
+    with pytest.raises(AudioUnreadable, match="the audio stream has a codec that is not known"):
+        heard(bytes(recording))
+
+
 # Behind tags
 
 
