@@ -113,7 +113,7 @@ def reference(engine: Engine, mixes: dict[str, Mix]) -> Callable[[str], float]:
     @cache
     def measured(name: str) -> float:
         mix = mixes[name]
-        found, _ = engine._loaded("base").whisper.transcribe(mix.samples, language=mix.language)
+        found, _ = engine._loaded("base").whisper.transcribe(mix.samples, language=mix.language, temperature=0.0)
         return errors(mix, "".join(segment.text for segment in found))
 
     return measured
