@@ -26,7 +26,6 @@ _SPEECH = 0.5
 #: Speech that stands out by less is in noise; seconds in which that is measured, and of speech that they must hold.
 _NOISE_DECIBELS, _NOISE_SECONDS, _NOISE_SPEECH_SECONDS = 18.0, 20.0, 2.0
 
-
 #: A frame that is surely speech, and the share of such frames in half a second of clear speech.
 _SURE, _SURE_SHARE, _SURE_FRAMES = 0.9, 0.4, 16
 
@@ -174,11 +173,13 @@ def without_doubt(spans: Sequence[Span], probabilities: np.ndarray) -> list[Span
 
     Where nothing is clear, as on some telephones, nothing is doubtful.
     """
-    sure = (probabilities >= _SURE).astype(np.float32)
+    sure = probabilities >= _SURE
+    if len(sure) < _SURE_FRAMES:
+        return list(spans)
     clear = np.convolve(sure, np.ones(_SURE_FRAMES) / _SURE_FRAMES, "same") >= _SURE_SHARE
     if not clear.any():
         return list(spans)
-    return [part for span in spans for part in _parts(span, probabilities, sure > 0, clear)]
+    return [part for span in spans for part in _parts(span, probabilities, sure, clear)]
 
 
 def from_onset(span: Span, probabilities: np.ndarray, decibels: np.ndarray) -> Span:

@@ -98,7 +98,7 @@ def chunk_result_key(job_id: str, number: int) -> str:
 
 def levels_key(job_id: str) -> str:
     """How loud the recording is, second by second, as JSON: for the assembly of its chunks."""
-    return f"chunks/{job_id}/levels.json"
+    return f"chunks/{job_id}/levels"
 
 
 def webhook_key(owner: str) -> str:

@@ -1,7 +1,11 @@
 """Times that take in more than the voice, and where they go. No weights."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from actors.audio.decode import SAMPLE_RATE
 from actors.timing import Timing, at_the_voice
@@ -92,6 +96,22 @@ def test_a_voice_begins_late_only_in_a_sound_that_goes_on() -> None:
 
     assert from_onset(span, probabilities, loud).start / SAMPLE_RATE == pytest.approx(2.65, abs=0.05)
     assert from_onset(span, probabilities, quiet) == span
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 60), st.sampled_from([0.0, 0.3, 0.55, 0.7, 0.85, 0.97])), max_size=12))
+def test_whatever_is_heard_stretches_are_in_order_and_lose_nothing(runs: list[tuple[int, float]]) -> None:
+    probabilities = np.concatenate([np.zeros(0, np.float32), *(np.full(count, p, np.float32) for count, p in runs)])
+    found = find_speech(probabilities)
+    samples = noise(len(probabilities) * FRAME / SAMPLE_RATE)
+
+    parts = without_doubt(found, probabilities)
+    everything = list(plan(samples, probabilities, Shape(3.0, 4.0), everything=True))
+
+    assert all(before.end <= after.start for before, after in pairwise(parts))
+    assert sum(part.end - part.start for part in parts) == sum(span.end - span.start for span in found)
+    assert sum(len(window.samples) for window in everything) == len(samples)
+    assert all(span.end <= len(window.samples) for window in everything for span in window.voice)
 
 
 def test_everything_is_in_exactly_one_window_and_what_is_no_speech_is_doubtful() -> None:
