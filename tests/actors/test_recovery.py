@@ -79,8 +79,8 @@ def test_a_completed_job_is_what_it_was(house: House) -> None:
     ]
     for job in jobs:
         again = house.jobs.get(job.job_id, job.owner)
-        assert again.completed_at == pytest.approx(job.completed_at, abs=2)
-        assert again.expires_at == pytest.approx(job.expires_at, abs=2)
+        assert again.completed_at == pytest.approx(job.completed_at, abs=60)
+        assert again.expires_at == pytest.approx(job.expires_at, abs=60)
         # The record knew these; the bucket knows them from the transcript.
         known = {"started_at": job.started_at, "attempts": 1, "language": None, "language_probability": None}
         times = {"completed_at": job.completed_at, "expires_at": job.expires_at}

@@ -199,14 +199,14 @@ def test_who_waits_for_a_cancelled_job_is_told(quiet_client: Client) -> None:
     threading.Timer(0.5, quiet_client.cancel, [job.job_id]).start()
 
     with pytest.raises(JobCancelled):
-        quiet_client.wait(job.job_id, timeout_seconds=30)
+        quiet_client.wait(job.job_id, timeout_seconds=120)
 
 
 def test_a_story_goes_on_where_its_connection_broke(quiet_api: Api, tmp_path: Path) -> None:
     with gate_to(quiet_api.url) as gate, Client(gate.url, state_folder=tmp_path) as client:
         job = client.submit(b"sound")
         told = []
-        for event in client.events(job.job_id, timeout_seconds=60):
+        for event in client.events(job.job_id, timeout_seconds=120):
             told.append(event.type if event.status is None else str(event.status))
             if told[-1] == "pending":
                 gate.cut()
