@@ -13,7 +13,8 @@ import redis
 from storage import chunk_scripts
 from storage.errors import JobConflict, JobFenced, JobMissing, JobSuspect
 from storage.job import Job
-from storage.job_store import JobStore, change_keys, job_keys
+from storage.job_record import change_keys, job_keys
+from storage.job_store import JobStore
 from storage.redis_client import JOBS_DATABASE, connect, redis_errors
 from storage.risk import ALONE, Risk, risk_args
 from storage.settings import StorageSettings

@@ -23,10 +23,11 @@ from storage.errors import (
 )
 from storage.idempotency import Once
 from storage.job import FINAL, FOLLOWS, Job, JobStatus, Source
+from storage.job_record import change_keys, dumps, events_key, from_hash, job_key, job_keys, to_hash
 from storage.redis_client import JOBS_DATABASE, connect, redis_errors
 from storage.risk import ALONE, Risk, risk_args
 from storage.settings import StorageSettings
-from storage.structs import convert, decode
+from storage.structs import decode
 from storage.transcript import Segment
 
 #: What a byte is taken to cost before anything was measured: 16 kB of audio a second, done at ten times its speed.
@@ -115,7 +116,7 @@ class JobStore:
             TooManyJobs, ClientJobsExceeded: the limit is reached.
         """
         expires = "" if job.expires_at is None else job.expires_at
-        fields = [part for item in _to_hash(job).items() for part in item]
+        fields = [part for item in to_hash(job).items() for part in item]
         limits = (limit.client, limit.share, limit.most) if limit else ("", "", "")
         made = self._create(
             keys=[*job_keys(job.job_id), *([once.key] if once else [])],
@@ -133,10 +134,10 @@ class JobStore:
     @redis_errors()
     def get(self, job_id: str, owner: str | None = None) -> Job:
         """Raises JobMissing: there is no such job, or it is not this owner's."""
-        record = self._redis.hgetall(_job_key(job_id))
+        record = self._redis.hgetall(job_key(job_id))
         if not record or (owner is not None and record["owner"] != owner):
             raise JobMissing(f"there is no job {quoted(job_id)}")
-        return _from_hash(record)
+        return from_hash(record)
 
     @redis_errors()
     def list_jobs(
@@ -149,18 +150,18 @@ class JobStore:
         )
         with self._redis.pipeline(transaction=False) as steps:
             for job_id in ids[:limit]:
-                steps.hgetall(_job_key(job_id))
+                steps.hgetall(job_key(job_id))
             steps.zcard(index)
             *records, total = steps.execute()
         return JobPage(
-            jobs=[_from_hash(record) for record in records if record],
+            jobs=[from_hash(record) for record in records if record],
             total=total,
             next_cursor=ids[limit - 1] if len(ids) > limit else None,
         )
 
     def start(self, job_id: str, source: Source | None = None) -> Job:
         """The upload is whole: the job waits for a worker. `source`: with what is known of it by now."""
-        facts = {"source": _dumps(source)} if source is not None else {}
+        facts = {"source": dumps(source)} if source is not None else {}
         self._change(job_id, JobStatus.PENDING, only=JobStatus.AWAITING_UPLOAD, **facts)
         return self.get(job_id)
 
@@ -225,7 +226,7 @@ class JobStore:
             JobFenced: the job was cancelled, deleted or taken over.
         """
         job_id = claim.job.job_id
-        args: list[str | float] = [claim.token, number, language, probability, *map(_dumps, segments)]
+        args: list[str | float] = [claim.token, number, language, probability, *map(dumps, segments)]
         outcome, status = _answer(self._tell(keys=job_keys(job_id), args=args))
         if outcome != "ok":
             raise JobFenced(f"job {job_id} is {status or 'deleted'} and not this worker's")
@@ -233,7 +234,7 @@ class JobStore:
     @redis_errors()
     def told(self, job_id: str) -> list[Segment]:
         """What workers told of a recording without chunks that is not completed."""
-        entries = self._redis.xrange(_events_key(job_id))
+        entries = self._redis.xrange(events_key(job_id))
         texts = [fields["segment"] for _, fields in entries if fields["type"] == "segment"]
         return [decode(text, Segment) for text in texts]
 
@@ -241,7 +242,7 @@ class JobStore:
         self, job_id: str, token: str, files: dict[str, int], duration: float, warnings: Sequence[str] = ()
     ) -> None:
         """The commit point: the results are stored. Raises JobFenced when the job is not this worker's any more."""
-        sizes, sentences, length = _dumps(files), _dumps(warnings), str(duration)
+        sizes, sentences, length = dumps(files), dumps(warnings), str(duration)
         self._change(
             job_id, JobStatus.COMPLETED, token=token, files=sizes, duration=length, warnings=sentences, progress="100"
         )
@@ -256,7 +257,7 @@ class JobStore:
     @redis_errors()
     def fetched(self, job_id: str, token: str, source: Source) -> Job:
         """The recording of a url is in the store and noted: whoever held the job hands it on to be transcribed."""
-        outcome, status = _answer(self._fetched(keys=change_keys(job_id), args=[token, _dumps(source)]))
+        outcome, status = _answer(self._fetched(keys=change_keys(job_id), args=[token, dumps(source)]))
         if outcome != "ok":
             raise JobFenced(f"job {job_id} is {status or 'deleted'} and not this worker's")
         return self.get(job_id)
@@ -312,7 +313,7 @@ class JobStore:
 
     @redis_errors()
     def announce_worker(self, state: WorkerState) -> None:
-        self._redis.hset("bs:workers", state.worker_id, _dumps(msgspec.structs.replace(state, seen_at=self._now())))
+        self._redis.hset("bs:workers", state.worker_id, dumps(msgspec.structs.replace(state, seen_at=self._now())))
 
     @redis_errors()
     def withdraw_worker(self, worker_id: str) -> None:
@@ -381,47 +382,6 @@ class JobStore:
     def _now(self) -> float:
         seconds, microseconds = self._redis.time()
         return float(seconds) + float(microseconds) / 1e6
-
-
-#: Fields of the record that are Structs or dicts, kept as JSON.
-_NESTED = {"source", "options", "files", "upload", "warnings"}
-
-
-def _to_hash(job: Job) -> dict[str, str]:
-    return {
-        name: _dumps(value) if name in _NESTED else str(value)
-        for name, value in msgspec.structs.asdict(job).items()
-        if value is not None and value != {} and value != []
-    }
-
-
-def _from_hash(record: dict[str, str]) -> Job:
-    fields: dict[str, Any] = dict(record)
-    for name in _NESTED & fields.keys():
-        fields[name] = decode(fields[name], object)
-    return convert(fields, Job, strict=False)
-
-
-def _dumps(value: object) -> str:
-    return msgspec.json.encode(value).decode()
-
-
-def _job_key(job_id: str) -> str:
-    return f"bs:job:{job_id}"
-
-
-def _events_key(job_id: str) -> str:
-    return f"bs:events:{job_id}"
-
-
-def job_keys(job_id: str) -> list[str]:
-    """What the scripts take as KEYS: record, events, chunks, finished chunks."""
-    return [_job_key(job_id), _events_key(job_id), f"bs:chunks:{job_id}", f"bs:done:{job_id}"]
-
-
-def change_keys(job_id: str) -> list[str]:
-    """Those, and a key of this change's own: when redis-py repeats it, it gets its first answer from there."""
-    return [*job_keys(job_id), f"bs:answer:{secrets.token_hex(8)}"]
 
 
 def _answer(reply: list[str]) -> tuple[str, str | None]:

@@ -319,8 +319,6 @@ class ObjectStore:
             ResponseCacheControl="private, no-store",
         )
 
-    # Below: how
-
     def list(self, prefix: str, after: str = "") -> Iterator[ObjectInfo]:
         """The objects whose key begins with the prefix, by key, those behind `after`; asked for by page, as taken."""
         begin: dict[str, Any] = {"StartAfter": after} if after else {}
