@@ -73,7 +73,8 @@ def main() -> None:
             command, number = COMMAND.unpack(data)
             if command == START:
                 pid = _fork(control, sockets[0], memory_bytes)
-                children.add(pid)
+                if pid > 0:
+                    children.add(pid)
                 control.sendall(COMMAND.pack(START, pid))
             else:
                 control.sendall(COMMAND.pack(END, _end(number, children)))
@@ -105,13 +106,16 @@ def _fork(control: socket.socket, descriptor: int, memory_bytes: int) -> int:
     if pid == 0:
         status = 1
         try:
-            control.detach()
+            control.close()
             _die_with(parent)
-            os.dup2(descriptor, _CONNECTION)
-            os.closerange(_CONNECTION + 1, os.sysconf("SC_OPEN_MAX"))
+            if descriptor != _CONNECTION:
+                os.dup2(descriptor, _CONNECTION)
+                os.close(descriptor)
             _confine(memory_bytes)
             _serve(socket.socket(fileno=_CONNECTION), memory_bytes)
             status = 0
+        except BaseException:  # noqa: BLE001 The process's edge.
+            traceback.print_exc()
         finally:
             os._exit(status)
     os.close(descriptor)
