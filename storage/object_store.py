@@ -128,10 +128,7 @@ class ObjectStore:
             prepare_bucket(self._s3, self._bucket, self._region, self._cors_origins, self._broken_upload_days)
 
     def check(self) -> None:
-        """Read an object once, which is stored where it is missing; takes a few seconds at most.
-
-        A store that has lost the content of a bucket may still say that the bucket is there.
-        """
+        """Read a small object, stored where it is missing: a bucket can be there without its content. Takes seconds."""
         try:
             with (
                 s3_errors(f"read {CANARY_KEY}"),

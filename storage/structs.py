@@ -23,8 +23,8 @@ def decode(text: bytes | str, kind: type[T]) -> T:
 
     Raises:
         msgspec.ValidationError: it is JSON of another kind.
-        msgspec.DecodeError: it is not JSON. msgspec itself has no error of its own for bytes that are not UTF-8, and
-            none for lists in lists in lists.
+        msgspec.DecodeError: it is not JSON. So are bytes that are not UTF-8 and lists nested too deeply, for which
+            msgspec lets Python's own errors through.
     """
     try:
         return _decoder(kind).decode(text)

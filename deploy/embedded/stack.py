@@ -113,7 +113,7 @@ def close_to_others(folder: Path) -> None:
     """
     for name in (STACK_FILE, "lock", "supervisord.ini", "logs", "redis", "store"):
         for path in (folder / name, *(folder / name).rglob("*")):
-            if path.exists() and not path.is_symlink():
+            if path.exists() and not path.is_symlink() and path.stat().st_uid == os.geteuid():
                 path.chmod(path.stat().st_mode & 0o700)
 
 

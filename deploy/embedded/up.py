@@ -32,7 +32,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StackFailed(Exception):
-    """Something did not start, did not go on or heard the sample wrongly; the message says what its log says."""
+    """A part did not start or did not go on, or the sample's transcript is wrong; the message says what happened."""
 
 
 class Stopped(BaseException):
@@ -41,9 +41,7 @@ class Stopped(BaseException):
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/up", description="Run the whole stack on this machine.")
-    parser.add_argument(
-        "--check", action="store_true", help="stop once the sample is transcribed; 1: not to its very words"
-    )
+    parser.add_argument("--check", action="store_true", help="transcribe the sample, compare it with its text and stop")
     arguments = parser.parse_args()
     for wanted in _SIGNALS:
         signal.signal(wanted, _stop)
