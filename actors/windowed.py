@@ -142,13 +142,12 @@ class Recording:
 
 
 def agreed(decoder: Decoder, heard: Sequence[tuple[Window, dict[str, float]]]) -> tuple[str, float]:
-    """As `vote`, of windows with speech. If unsure, they are heard again in Whisper's own length, which counts."""
+    """As `vote`, of windows with speech. Where it is unsure they are heard again, at length, and that counts."""
     voters = [each for each in heard if not each[0].doubtful] or heard
     language, probability = vote(voters)
     if not voters or probability >= _SURE:
         return language, probability
-    longer = [msgspec.structs.replace(window, features=CAREFUL_FEATURES) for window, _ in voters]
-    return vote([(window, decoder.detect_language(window)) for window in longer])
+    return vote([(window, decoder.detect_language_again(window)) for window, _ in voters])
 
 
 def vote(heard: Sequence[tuple[Window, dict[str, float]]]) -> tuple[str, float]:
