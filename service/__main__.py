@@ -59,11 +59,13 @@ def _limited_protocol(settings: ServiceSettings, connections: int) -> Any:
     return partial(LimitedProtocol, limits=limits)
 
 
-def _allow_files(wanted: int) -> None:
-    """Each connection is an open file, and the limit that a shell sets is often 1024."""
+def _allow_files(wanted: int) -> int:
+    """Each connection is an open file, and the limit that a shell sets is often 1024. Returns how many there may be."""
     allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if allowed < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, most), most))
+    if allowed != resource.RLIM_INFINITY and allowed < wanted:
+        allowed = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
+    return wanted if allowed == resource.RLIM_INFINITY else min(wanted, allowed)
 
 
 def main() -> int:
@@ -75,13 +77,12 @@ def main() -> int:
     except SettingsError as error:
         log.error("API cannot start", reason=str(error))
         return 1
-    connections = settings.max_listeners + _OTHER_CONNECTIONS
-    _allow_files(connections + _OTHER_FILES)
+    files = _allow_files(settings.max_listeners + _OTHER_CONNECTIONS + _OTHER_FILES)
     config = uvicorn.Config(
         app,
         host=settings.api_host,
         port=settings.api_port,
-        http=_limited_protocol(settings, connections),
+        http=_limited_protocol(settings, max(1, files - _OTHER_FILES)),
         # No route speaks it, and uvicorn would hand the connection to another protocol.
         ws="none",
         loop="uvloop",

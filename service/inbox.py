@@ -235,7 +235,8 @@ class Inbox:
             try:
                 made = self._jobs.create(job, limit=self._backend.waiting_limit("inbox"))
             except TooManyJobs:
-                remove_objects(job.job_id, self._objects)
+                if not self._has_record(job.job_id):
+                    remove_objects(job.job_id, self._objects)
                 raise
             if made:
                 log.info("job accepted", job_id=job.job_id, source=job.source.type, size=job.source.size)

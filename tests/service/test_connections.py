@@ -1,5 +1,6 @@
 """What a server reads of a request before it knows what is asked: headers have a deadline and a size."""
 
+import resource
 import socket
 import time
 from collections.abc import Callable
@@ -121,6 +122,24 @@ def test_a_request_that_was_sent_early_waits_for_the_answer_before(
             received += opened.recv(65536)
 
     assert b" 408 " not in received
+
+
+def test_more_connections_than_the_server_has_files_for_are_turned_away(
+    start_api: StartApi, quiet_settings: StorageSettings
+) -> None:
+    api = start_api(quiet_settings, MAX_LISTENERS="1", HEADER_SECONDS="600")
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(files, min(2048, most)), most))
+    with ExitStack() as stack:
+        # The test's own client keeps some open.
+        opened = [stack.enter_context(connection(api.url)) for _ in range(1030)]
+
+        told = answer(opened[-1])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
+
+    assert told.startswith(b"HTTP/1.1 503 ")
+    assert b"too_many_connections" in told
+    assert b"retry-after: " in told
 
 
 @pytest.mark.parametrize(
