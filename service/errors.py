@@ -150,9 +150,9 @@ def explain(kind: type[msgspec.Struct], error: msgspec.ValidationError) -> ApiEr
 
 def _plain(message: str) -> str:
     """What msgspec says of a value, without the value as Python writes it and without a regular expression."""
-    if message.startswith("Invalid enum value"):
+    if message.startswith(("Invalid enum value", "Invalid value")):
         return "this is none of its values"
-    return "this does not have the form of one" if " matching regex " in message else message
+    return "this does not have the form of one" if " matching regex " in message else message[:300]
 
 
 def _field_type(owner: msgspec.inspect.Type, name: str) -> msgspec.inspect.Type:
