@@ -180,7 +180,7 @@ def test_parts_are_few_enough_for_the_largest_recording(start_api: StartApi, qui
         ("", 400, "invalid_body", "the body is empty; JSON is expected"),
         ("[1]", 400, "invalid_body", "object"),
         ("{", 400, "invalid_body", "truncated"),
-        ('{"source": {"a": ' + "[" * 100_000, 400, "invalid_body", "maximum recursion depth"),
+        ('{"source": {"a": ' + "[" * 100_000, 400, "invalid_body", "nested too deeply"),
         ("{}", 422, "invalid_parameter", "source is missing"),
         ('{"source": {"filename": "x", "size": 1}}', 422, "invalid_parameter", "source.type is missing"),
         ('{"source": {"type": "ftp", "url": "ftp://a"}}', 422, "invalid_parameter", "upload, object, url"),
