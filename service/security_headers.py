@@ -1,13 +1,13 @@
 """Headers that tell browsers what an answer may do, and caches that they keep none.
 
-Pages run scripts of this server only, are shown in no frame and send nothing elsewhere; answers that are no pages may
-do nothing at all. https://owasp.org/www-project-secure-headers/
+Pages run scripts of this server only and send nothing elsewhere; nothing is shown in a frame of others.
+https://owasp.org/www-project-secure-headers/
 """
 
 from litestar.datastructures import MutableScopeHeaders
 from litestar.types import Message, Scope
 
-_NOTHING = "default-src 'none'; frame-ancestors 'none'"
+_NO_PAGE = "frame-ancestors 'none'"
 #: Swagger UI and ReDoc write style attributes, show inlined images, and ReDoc searches in a worker made of a blob.
 _PAGE = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
@@ -21,7 +21,7 @@ async def send_security_headers(message: Message, scope: Scope) -> None:
         return
     headers = MutableScopeHeaders(message)
     is_page = headers.get("content-type", "").startswith("text/html")
-    headers.setdefault("Content-Security-Policy", _PAGE if is_page else _NOTHING)
+    headers.setdefault("Content-Security-Policy", _PAGE if is_page else _NO_PAGE)
     headers.setdefault("X-Content-Type-Options", "nosniff")
     headers.setdefault("X-Frame-Options", "DENY")
     headers.setdefault("Referrer-Policy", "no-referrer")
