@@ -21,7 +21,7 @@ from actors.audio.clock import Clock, Findings
 from actors.audio.container import Opened, open_unless_long
 from actors.audio.limits import check_frame
 from actors.audio.resampling import Resampling
-from actors.audio.samples import BLOCK, BLOCK_SECONDS, SAMPLE_RATE
+from actors.audio.samples import BLOCK, BLOCK_SECONDS, SAMPLE_RATE, rounded
 from actors.audio.source import GuardedSource, Part, Source
 from actors.audio.tracks import choose_track
 from actors.errors import AudioTooLong, AudioUnreadable
@@ -106,10 +106,10 @@ def _blocks(chunks: Iterator[np.ndarray], max_seconds: float | None) -> Iterator
             block[:, filled : filled + taken.shape[1]] = taken
             filled += taken.shape[1]
             if filled == BLOCK:
-                yield in_range(block)
+                yield rounded(in_range(block))
                 block, filled = np.empty_like(block), 0
     if filled:
-        yield in_range(block[:, :filled].copy())
+        yield rounded(in_range(block[:, :filled]))
     if not total:
         raise AudioUnreadable("nothing of the audio stream can be decoded: the file is damaged or cut off")
 

@@ -8,18 +8,14 @@ from av.audio.frame import AudioFrame
 
 from actors.audio.samples import SAMPLE_RATE
 
-#: Where half of the seconds stay below this (-30 dB), 24 bits a sample are kept: of 16, speech would have few.
-_QUIET = 1 / 32
-
 
 def encode_flac(samples: np.ndarray) -> bytes:
-    """A FLAC file of 16 kHz mono, of 16 bits, of a quiet recording of 24.
+    """A FLAC file of 16 kHz mono. Samples that `decode` gave come back from it as they are, bit for bit.
 
-    Samples of a 16-bit recording at this rate come back from it as they are, bit for bit; others are rounded to these
-    bits, by less than a 30 000th of what is loudest.
+    It has 16 bits, or 24 where they need them.
     """
     file = io.BytesIO()
-    deep = _is_quiet(samples)
+    deep = not np.array_equal(np.rint(samples * 2**15), samples * 2**15)
     # FFmpeg's 24 bits are the upper ones of 32.
     bits, kind, dtype = (24, "s32", np.int32) if deep else (16, "s16", np.int16)
     scale = 1 << (bits - 1)
@@ -33,8 +29,3 @@ def encode_flac(samples: np.ndarray) -> bytes:
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return file.getvalue()
-
-
-def _is_quiet(samples: np.ndarray) -> bool:
-    peaks = [np.abs(samples[at : at + SAMPLE_RATE]).max() for at in range(0, len(samples), SAMPLE_RATE)]
-    return bool(peaks) and float(np.median(peaks)) < _QUIET

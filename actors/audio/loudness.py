@@ -19,7 +19,7 @@ _FORGET = 0.1
 
 
 class Loudness:
-    """The level of a recording so far, whatever the size of the blocks that it comes in."""
+    """The level of a recording so far, block by block."""
 
     def __init__(self) -> None:
         self._level = -np.inf
