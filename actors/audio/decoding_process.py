@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from actors.audio.decode import decode_channels
+from actors.audio.decode import DecodeOptions, decode_channels
 from actors.audio.protocol import (
     BLOCK,
     COMMAND,
@@ -81,18 +81,32 @@ def main() -> None:
 
 
 def _warm_up() -> None:
-    """Decode silence and nonsense once: what is imported or made at the first use is there for every child."""
-    silence = io.BytesIO()
-    with wave.open(silence, "wb") as file:
-        file.setnchannels(2)
-        file.setsampwidth(2)
-        file.setframerate(8000)
-        file.writeframes(bytes(16000))
-    list(decode_channels(silence))
+    """Decode every kind of sound and nonsense once: what is imported or made at its first use is there for every child.
+
+    A child cannot import anything: it may open no file.
+    """
+    tone = np.sin(np.arange(8000) / 5)
+    left = np.stack([tone, np.zeros(8000)])
+    out_of_phase, quiet = np.stack([tone, -tone]), np.stack([tone, tone]) / 1000
+    for sound in (np.zeros((2, 8000)), left, out_of_phase, quiet):
+        list(decode_channels(_recording(sound)))
+        list(decode_channels(_recording(sound), DecodeOptions(separate=True)))
     try:
         list(decode_channels(io.BytesIO(bytes(1000))))
     except AudioUnreadable:
         pass
+
+
+def _recording(sound: np.ndarray) -> io.BytesIO:
+    """A WAV of 8 kHz. `sound`: from -1 to 1, shape (2, samples)."""
+    recording = io.BytesIO()
+    with wave.open(recording, "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes((sound.T * 30000).astype("<i2").tobytes())
+    recording.seek(0)
+    return recording
 
 
 def _fork(control: socket.socket, descriptor: int, memory_bytes: int) -> int:
