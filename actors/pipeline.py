@@ -158,7 +158,7 @@ class Pipeline:
         """Hear the beginning of the recording, no more."""
 
         def decoded(recording: Source) -> Iterator[np.ndarray]:
-            options = DecodeOptions(audio_track=claim.job.options.audio_track)
+            options = DecodeOptions(max_channels=self._settings.max_channels, audio_track=claim.job.options.audio_track)
             return self._decoder.decode_channels(recording, options, check=lease.check)
 
         language, probability, heard = detect_language(claim.job, self._objects, self._engine, lease.check, decoded)

@@ -147,7 +147,7 @@ class Recovery:
         if result_key(folder.job_id, "json") in results:
             return self._completed(job, results)
         if self._is_whole(note.source, folder):
-            return job
+            return msgspec.structs.replace(job, source=_pinned(note.source, folder))
         if note.source.type == "upload":
             return self._awaiting(job, note)
         if note.source.type == "url":
@@ -231,6 +231,13 @@ class Recovery:
             return decode(self._objects.get(key), kind)
         except msgspec.DecodeError as error:
             raise Unrecoverable(f"{key} cannot be read: {error}") from error
+
+
+def _pinned(source: Source, folder: Folder) -> Source:
+    """An upload as it lies there now: its links may work on, and the note was written before it came."""
+    if source.type != "upload" or source.digest is not None:
+        return source
+    return msgspec.structs.replace(source, digest=f"etag:{folder.objects[source.key].etag}")
 
 
 def _check_times(job: Job) -> None:

@@ -13,6 +13,7 @@ from storage.errors import ObjectMissing
 from storage.job import Job, JobStatus, Options, SourceType
 from storage.keys import result_key
 from storage.object_store import ObjectStore
+from storage.structs import decode
 from storage.transcript import Transcript
 
 #: What `include` may name.
@@ -132,6 +133,8 @@ def _result(job: Job, objects: ObjectStore) -> Transcript | None:
     except ObjectMissing:
         return None  # Deleted in this moment.
     # The stored JSON goes out as it is: parsing hours of segments to write them again would be the API's largest work.
+    # Only where it is damaged it must not, since the whole answer would be no JSON.
+    decode(stored, dict[str, msgspec.Raw])
     return cast(Transcript, cast(Any, msgspec.Raw(stored)))
 
 

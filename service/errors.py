@@ -66,6 +66,7 @@ KINDS: dict[str, Kind] = {
     "client_jobs_exceeded": Kind(429, "Too many waiting jobs of one client"),
     "headers_too_large": Kind(431, "The request's headers are too large"),
     "internal_error": Kind(500, "Something went wrong that should not"),
+    "stored_unreadable": Kind(500, "What is stored of the job cannot be read"),
     "worker_lost": Kind(500, "The recording stopped its workers again and again"),
     "url_failing": Kind(502, "The url's server fails"),
     "url_broken_off": Kind(502, "The url's server breaks off its answers"),
@@ -89,7 +90,7 @@ KINDS: dict[str, Kind] = {
 }
 
 #: What any route may answer.
-ON_EVERY_ROUTE = ("host_not_allowed", "origin_not_allowed", "internal_error")
+ON_EVERY_ROUTE = ("host_not_allowed", "origin_not_allowed", "stored_unreadable", "internal_error")
 
 #: What a client that gets a 429 or 503 should wait.
 RETRY_AFTER_SECONDS = 5
@@ -241,6 +242,12 @@ def _answer_storage_error(request: Request[Any, Any, Any], error: StorageError) 
     return _answer(error.code, f"{kind.title}. Try again later.", {})
 
 
+def _answer_unreadable(request: Request[Any, Any, Any], error: msgspec.DecodeError) -> Response[Problem]:
+    """An object that the service wrote was damaged or replaced in the store: what clients send is answered earlier."""
+    log.error("stored document unreadable", path=request.scope["path"], reason=str(error))
+    return _answer("stored_unreadable", "an object that is needed for this was damaged or replaced in the store", {})
+
+
 def _answer_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
     """Litestar's own errors: routing, bodies and parameters that do not fit."""
     headers = dict(error.headers or {})
@@ -283,5 +290,6 @@ HANDLERS: dict[int | type[Exception], Any] = {
     ApiError: _answer_api_error,
     StorageError: _answer_storage_error,
     HTTPException: _answer_http_error,
+    msgspec.DecodeError: _answer_unreadable,
     Exception: _answer_unexpected,
 }

@@ -40,7 +40,7 @@ ANNOUNCE = (
     _CHUNKS
     + """
 if get('token') ~= ARGV[1] then return {'fenced', status} end
-if redis.call('HSETNX', chunks, ARGV[2], ARGV[3]) == 1 then redis.call('HDEL', job, 'deaths', 'lost_beside') end
+if redis.call('HSETNX', chunks, ARGV[2], ARGV[3]) == 1 then forget_losses('') end
 for i = 5, #ARGV, 2 do redis.call('HSET', job, ARGV[i], ARGV[i + 1]) end
 return answer('ok', status, unpack(admit(ARGV[4])))
 """
@@ -95,7 +95,10 @@ return {'ok', status, known}
 BEAT_CHUNK = (
     _CHUNKS
     + """
-if get('token:' .. ARGV[1]) ~= ARGV[2] then return {'fenced', status} end
+if get('token:' .. ARGV[1]) ~= ARGV[2] then
+    take_back_loss(':' .. ARGV[1], ARGV[2])
+    return {'fenced', status}
+end
 redis.call('ZADD', 'bs:leases', string.format('%.3f', now + ARGV[3]), lease_name(ARGV[1]))
 return {'ok', status}
 """

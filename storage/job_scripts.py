@@ -170,8 +170,8 @@ end
 if must_be_alone('', ARGV[6]) then return {'suspect', status} end
 local attempts = redis.call('HINCRBY', job, 'attempts', 1)
 move(status, 'processing')
-note_risk('', 6)
 redis.call('HSET', job, 'token', ARGV[1], 'worker', ARGV[2])
+note_risk('', 6)
 redis.call('HSETNX', job, 'started_at', string.format('%.3f', now))
 hold(ARGV[3])
 announce('type', 'processing', 'attempt', attempts)
@@ -184,7 +184,9 @@ return {'ok', status}
 #: Returns ok | missing | conflict | fenced, and the status.
 BEAT = (
     PRELUDE
+    + risk.LUA
     + """
+if get('token') ~= ARGV[1] then take_back_loss('', ARGV[1]) end
 if status ~= 'processing' then return {'conflict', status} end
 if get('token') ~= ARGV[1] then return {'fenced', status} end
 hold(ARGV[2])
@@ -201,6 +203,7 @@ return {'ok', status}
 #: Returns ok | missing | conflict | fenced, and the status.
 TELL = (
     PRELUDE
+    + risk.LUA
     + """
 if status ~= 'processing' then return {'conflict', status} end
 if get('token') ~= ARGV[1] then return {'fenced', status} end
@@ -211,6 +214,7 @@ for i = 5, #ARGV do
     if ARGV[2] + i - 5 == told then
         announce('type', 'segment', 'number', told, 'segment', ARGV[i])
         told = told + 1
+        forget_losses('')
     end
 end
 redis.call('HSET', job, 'told', told)

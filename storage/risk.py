@@ -9,13 +9,17 @@ it had in hand; then nobody's job may fail. A death does not say which it was. S
 - beside other work it is free of charge, but noted: `lost_beside`. What was lost twice like that is a suspect: a
   worker claims it only when nothing else is in hand, and takes nothing beside it (actors/hand.py). If it does kill its
   workers, it now does so alone, and each death counts;
-- what goes forward is not to blame: `deaths` and `lost_beside` begin at zero again when a cut announces a new chunk,
-  and are gone with a finished step or chunk;
+- what goes forward is not to blame: `deaths` and `lost_beside` begin at zero again when a cut announces a new chunk or
+  a new segment is told, and are gone with a finished step or chunk;
+- a worker that was only frozen says so when it comes back, and what was counted is taken back: so often, since a
+  recording may also be what stops its worker for longer than a lease;
 - fetching a url decodes nothing, risks nothing and is never blamed.
 
 So a recording that kills its workers costs at most two deaths beside others and `MAX_JOB_ATTEMPTS` alone, and a sound
 job fails only where its worker is killed from outside that often while that job is all it has. Fields of the record, of
-a chunk with `:{number}` at their end: `risk` while a worker holds it (`alone` or `beside`), `deaths`, `lost_beside`.
+a chunk with `:{number}` at their end: `risk` while a worker holds it (`alone` or `beside`), `holder`, its token,
+`deaths`, `lost_beside`; `lost`, the token of the last worker that was lost and which of these two was counted; `woken`,
+how often that was taken back.
 """
 
 from collections.abc import Sequence
@@ -24,6 +28,9 @@ import msgspec
 
 #: Deaths of a worker beside other work, from which on it is done alone.
 _SUSPECT_AFTER = 2
+
+#: Workers that come back after they were taken for dead, for which nothing is counted.
+_MOST_WOKEN = 10
 
 
 class Risk(msgspec.Struct, frozen=True):
@@ -52,14 +59,29 @@ LUA = f"""
 local function count_loss(suffix)
     local risk = get('risk' .. suffix)
     if not risk then return end
-    redis.call('HINCRBY', job, (risk == 'alone' and 'deaths' or 'lost_beside') .. suffix, 1)
+    local counted = (risk == 'alone' and 'deaths' or 'lost_beside') .. suffix
+    redis.call('HINCRBY', job, counted, 1)
+    redis.call('HSET', job, 'lost' .. suffix, (get('holder' .. suffix) or '') .. ' ' .. counted)
     redis.call('HDEL', job, 'risk' .. suffix)
+end
+-- A worker that does not hold it any more says that it lives.
+local function take_back_loss(suffix, token)
+    local lost, counted = string.match(get('lost' .. suffix) or '', '^(%S+) (%S+)$')
+    local uncounted = get('holder' .. suffix) == token and get('risk' .. suffix)
+    if lost ~= token and not uncounted then return end
+    if redis.call('HINCRBY', job, 'woken' .. suffix, 1) > {_MOST_WOKEN} then return end
+    if uncounted then
+        redis.call('HDEL', job, 'risk' .. suffix)
+    else
+        redis.call('HINCRBY', job, counted, -1)
+        redis.call('HDEL', job, 'lost' .. suffix)
+    end
 end
 local function deaths(suffix) return tonumber(get('deaths' .. suffix) or '0') end
 local function must_be_alone(suffix, kind)
     return kind == 'shared' and tonumber(get('lost_beside' .. suffix) or '0') >= {_SUSPECT_AFTER}
 end
--- ARGV from `first` on: what risk_args gives.
+-- The token is in the record. ARGV from `first` on: what risk_args gives.
 local function note_risk(suffix, first)
     if ARGV[first] == 'none' then return end
     for i = first + 1, #ARGV do
@@ -68,8 +90,13 @@ local function note_risk(suffix, first)
         if redis.call('HEXISTS', other, field) == 1 then redis.call('HSET', other, field, 'beside') end
     end
     redis.call('HSET', job, 'risk' .. suffix, #ARGV > first and 'beside' or 'alone')
+    redis.call('HSET', job, 'holder' .. suffix, get('token' .. suffix))
+end
+local function forget_losses(suffix)
+    redis.call('HDEL', job, 'deaths' .. suffix, 'lost_beside' .. suffix, 'lost' .. suffix)
 end
 local function forget_risk(suffix)
-    redis.call('HDEL', job, 'risk' .. suffix, 'deaths' .. suffix, 'lost_beside' .. suffix)
+    forget_losses(suffix)
+    redis.call('HDEL', job, 'risk' .. suffix, 'holder' .. suffix, 'woken' .. suffix)
 end
 """

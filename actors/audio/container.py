@@ -56,6 +56,11 @@ class Opened:
     ) -> None:
         self.container.close()
 
+    @property
+    def claimed_channels(self) -> int:
+        """What a WAV's header says, also where FFmpeg has no use for so many; 0: it is another container."""
+        return self._wav.channels if self._wav is not None else 0
+
     def length_warning(self, stream: AudioStream, seconds: float, before: float) -> str | None:
         """A sentence where the header promises more than there was; `before`: seconds of the recording before it."""
         if self._wav is not None:

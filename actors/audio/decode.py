@@ -19,7 +19,7 @@ from actors.audio.beginnings import next_part, part_at, without_tags
 from actors.audio.channels import fit, in_range, take_layout
 from actors.audio.clock import Clock, Findings
 from actors.audio.container import Opened, open_unless_long
-from actors.audio.limits import check_frame
+from actors.audio.limits import check_channels, check_frame
 from actors.audio.resampling import Resampling
 from actors.audio.samples import BLOCK, BLOCK_SECONDS, SAMPLE_RATE, rounded
 from actors.audio.source import GuardedSource, Part, Source
@@ -154,6 +154,7 @@ def _part_samples(
     opened: Opened, guard: GuardedSource, options: DecodeOptions, findings: Findings
 ) -> Iterator[np.ndarray]:
     stream = choose_track(opened.container, options.audio_track)
+    check_channels(opened.claimed_channels, options.max_channels)
     if stream.codec_context is None:
         raise AudioUnreadable("the audio stream has a codec that is not known")
     before, jumps = findings.seconds, findings.jumps
@@ -184,10 +185,7 @@ def _resampled_frames(
                     yield from line.finish()
                 stated = layout if layout and layout.nb_channels == frame.layout.nb_channels else frame.layout
                 line = Resampling(frame, stated, findings, separate=options.separate)
-                if options.max_channels is not None and line.channels > options.max_channels:
-                    raise AudioUnreadable(
-                        f"the recording has {line.channels} channels, the limit is {options.max_channels}"
-                    )
+                check_channels(line.channels, options.max_channels)
                 yield from _silence(missing, line.channels_out)
             yield from line.add(frame)
     guard.check()

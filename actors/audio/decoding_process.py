@@ -20,6 +20,8 @@ import traceback
 import wave
 from pathlib import Path
 
+# PyAV imports it at the first file with subtitles: in a decoder that would be too late, it can open no file.
+import av.subtitles.codeccontext  # noqa: F401
 import msgspec
 import numpy as np
 

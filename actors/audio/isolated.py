@@ -35,7 +35,7 @@ _LOOK_SECONDS = 0.2
 #: Bytes of JSON that a decoder may send.
 _MAX_TEXT_BYTES = 2**20
 
-#: As often as somebody else kills its decoder, a recording is decoded again.
+#: As often as somebody else kills its decoder, a recording is decoded again; anew where it came further meanwhile.
 _MAX_KILLED = 1
 
 _BROKEN = "the recording cannot be decoded: it breaks the decoder"
@@ -82,7 +82,7 @@ class IsolatedDecoder:
         """
         given, killed = 0, 0
         while True:
-            at = 0
+            at, before = 0, given
             try:
                 with contextlib.closing(self._decoded(source, options, warnings, check)) as blocks:
                     for block in blocks:
@@ -94,7 +94,8 @@ class IsolatedDecoder:
                             yield new
                 return
             except _Killed:
-                killed += 1
+                # What goes forward is not to blame.
+                killed = killed + 1 if given == before else 1
                 log.warning("decoder killed", decoded_seconds=round(given / SAMPLE_RATE, 1), times=killed)
                 if killed > _MAX_KILLED:
                     reason = f"the recording cannot be decoded: its decoder was killed {killed} times"

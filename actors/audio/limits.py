@@ -30,6 +30,15 @@ def check_streams(container: InputContainer) -> None:
         raise AudioUnreadable(f"the file has {streams} streams, the limit is {MAX_STREAMS}")
 
 
+def check_channels(channels: int, most: int | None) -> None:
+    """
+    Raises:
+        AudioUnreadable: the recording has too many channels; None allows any number.
+    """
+    if most is not None and channels > most:
+        raise AudioUnreadable(f"the recording has {channels} channels, the limit is {most}")
+
+
 def check_frame(frame: AudioFrame) -> None:
     """Check a decoded frame before it is resampled.
 

@@ -7,8 +7,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
+import imageio_ffmpeg
 import numpy as np
 import psutil
 import pytest
@@ -41,9 +43,8 @@ def minutes() -> bytes:
 
 
 def decoded(decoder: IsolatedDecoder, recording: bytes, **options: Any) -> np.ndarray:
-    return np.concatenate(
-        list(decoder.decode_channels(io.BytesIO(recording), DecodeOptions(max_seconds=14_400, **options))), axis=1
-    )
+    wanted = DecodeOptions(max_seconds=14_400, max_channels=32, **options)
+    return np.concatenate(list(decoder.decode_channels(io.BytesIO(recording), wanted)), axis=1)
 
 
 def reason(decoder: IsolatedDecoder, recording: bytes) -> str:
@@ -75,6 +76,38 @@ def test_the_samples_and_warnings_are_those_of_the_same_process(
     assert there == here
 
 
+@pytest.mark.parametrize(
+    ("ending", "subtitles", "more"),
+    [
+        ("mkv", "srt", ["-metadata:s:2", "language=eng", "-attach", "{folder}/s.srt", "-metadata:s:3", "mimetype=a/b"]),
+        ("mkv", "ass", []),
+        ("webm", "webvtt", ["-c:a", "libopus", "-c:v", "libvpx"]),
+        ("mp4", "mov_text", ["-c:a", "aac"]),
+        ("mov", "mov_text", ["-timecode", "00:00:00:00"]),
+    ],
+)
+def test_a_films_pictures_subtitles_and_attachments_disturb_nothing(
+    decoder: IsolatedDecoder, spoken: bytes, tmp_path: Path, ending: str, subtitles: str, more: list[str]
+) -> None:
+    (tmp_path / "sound.wav").write_bytes(spoken)
+    (tmp_path / "s.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nhello\n\n")
+    film = tmp_path / f"film.{ending}"
+    inputs = ["-i", f"{tmp_path}/sound.wav", "-f", "lavfi", "-i", "color=red:s=64x64:d=1", "-i", f"{tmp_path}/s.srt"]
+    maps = [part for number in range(3) for part in ("-map", str(number))]
+    told = [part.format(folder=tmp_path) for part in more]
+    ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *inputs, *maps, "-c:s", subtitles, *told, str(film)]
+    subprocess.run(ffmpeg, check=True)
+
+    found = decoded(decoder, film.read_bytes())
+
+    assert np.array_equal(found, np.concatenate(list(decode_channels(io.BytesIO(film.read_bytes()))), axis=1))
+
+
+@pytest.mark.parametrize("text", ["1\n00:00:00,000 --> 00:00:01,000\nhello\n\n" * 9, "[Script Info]\n\n"])
+def test_subtitles_alone_are_no_recording(decoder: IsolatedDecoder, text: str) -> None:
+    assert reason(decoder, text.encode()) == "the file has no audio stream: it holds subtitle"
+
+
 def test_blocks_come_while_the_recording_is_read(decoder: IsolatedDecoder, minutes: bytes) -> None:
     source = io.BytesIO(minutes)
 
@@ -93,10 +126,21 @@ def test_blocks_come_while_the_recording_is_read(decoder: IsolatedDecoder, minut
         (flac_of_long_frames(1000), "one frame of the recording lasts 65.5 s, the limit is 60 s"),
         (wav_header(250_000_000), "the recording has 250000000 samples a second, the limits are 1000 and 768000"),
         (wav_header(999), "the recording has 999 samples a second, the limits are 1000 and 768000"),
+        (wav_header(16_000, channels=65_535), "the recording has 65535 channels, the limit is 32"),
+        (wav_header(16_000, channels=33), "the recording has 33 channels, the limit is 32"),
         (mp4_of_many_tracks(300, samples=1), "the file has 300 streams, the limit is 256"),
         (mp4_of_many_tracks(), "decoding the recording takes more memory than the limit of 256 MiB"),
     ],
-    ids=["frames of hours", "frames of a minute", "250 MHz", "999 Hz", "300 tracks", "900 long tracks"],
+    ids=[
+        "frames of hours",
+        "frames of a minute",
+        "250 MHz",
+        "999 Hz",
+        "all channels",
+        "33 channels",
+        "300 tracks",
+        "900 long tracks",
+    ],
 )
 def test_a_few_bytes_that_claim_too_much_are_refused_with_the_limit(
     decoder: IsolatedDecoder, recording: bytes, sentence: str
@@ -172,14 +216,29 @@ def test_every_recording_outlives_the_process_that_forks(decoder: IsolatedDecode
     assert all(np.array_equal(np.concatenate(so_far, axis=1), expected) for so_far in heard)
 
 
-def test_a_recording_whose_decoder_is_killed_again_is_unreadable(decoder: IsolatedDecoder, minutes: bytes) -> None:
+def test_kills_between_which_it_goes_forward_are_no_fault_of_the_recording(
+    decoder: IsolatedDecoder, minutes: bytes
+) -> None:
     blocks = decoder.decode_channels(io.BytesIO(minutes))
-    for _ in range(2):
-        next(blocks)
+    heard = []
+    for _ in range(4):
+        heard.append(next(blocks))
         decoding()[0].kill()
+    heard += blocks
+
+    assert np.array_equal(np.concatenate(heard, axis=1), decoded(decoder, minutes))
+
+
+def test_a_recording_whose_decoder_is_killed_again_at_the_same_place_is_unreadable(
+    decoder: IsolatedDecoder, minutes: bytes
+) -> None:
+    def kill() -> None:
+        for process in decoding():
+            process.kill()
 
     with pytest.raises(AudioUnreadable, match="its decoder was killed 2 times"):
-        list(blocks)
+        list(decoder.decode_channels(io.BytesIO(minutes), check=kill))
+    assert decoding() == []
 
 
 def test_what_the_source_raises_is_raised(decoder: IsolatedDecoder, minutes: bytes) -> None:
@@ -255,7 +314,7 @@ sys.stdin.read()
 
 def test_a_decoder_that_cannot_decode_says_so_at_the_start() -> None:
     with (
-        closing(IsolatedDecoder(memory_bytes=MIB // 4, seconds=60)) as starved,
+        closing(IsolatedDecoder(memory_bytes=1000, seconds=60)) as starved,
         pytest.raises(DecoderUnavailable, match="recordings cannot be decoded"),
     ):
         starved.start()

@@ -3,11 +3,12 @@
 import pytest
 
 from storage.chunk_store import Chunk, ChunkStore
-from storage.errors import JobConflict, JobSuspect
+from storage.errors import JobConflict, JobFenced, JobSuspect
 from storage.job import Job
 from storage.job_store import Claim, JobStore
 from storage.risk import Risk
 from storage.settings import StorageSettings
+from storage.transcript import Segment
 from tests.storage.test_job_store import stored, wait_until
 
 #: A lease that has run out by the next claim.
@@ -117,6 +118,71 @@ def test_a_cut_that_goes_forward_between_two_deaths_is_not_blamed(job_store: Job
         wait_until(lambda: job_store.expire_lease(job.job_id))
 
     assert job_store.claim(job.job_id, "w", 60, 2).job.attempts == 5
+
+
+def test_a_recording_of_which_more_is_told_between_two_deaths_is_not_blamed(job_store: JobStore) -> None:
+    job = stored(job_store)
+    for number in range(4):
+        claim = job_store.claim(job.job_id, "w", 60, 2)
+        job_store.tell(claim, number, [Segment(number, float(number), number + 1.0, "word", 0.9)], "en", 0.9)
+        job_store.beat(job.job_id, claim.token, 1, DEAD)
+        wait_until(lambda: job_store.expire_lease(job.job_id))
+    claim = job_store.claim(job.job_id, "w", 60, 2)
+    job_store.tell(claim, 3, [Segment(3, 3.0, 4.0, "again", 0.9)], "en", 0.9)
+    job_store.beat(job.job_id, claim.token, 1, DEAD)
+    wait_until(lambda: job_store.expire_lease(job.job_id))
+
+    with pytest.raises(JobConflict):
+        job_store.claim(job.job_id, "w", 60, 2)
+
+
+def test_a_worker_that_was_only_frozen_takes_back_what_was_counted(job_store: JobStore, chunks: ChunkStore) -> None:
+    job = cutting(job_store, chunks).job
+    for _ in range(5):
+        frozen = chunks.claim(job.job_id, 0, DEAD, 2)
+        wait_until(lambda: f"{job.job_id}/0" in job_store.expired_leases())
+        chunks.release(chunks.claim(job.job_id, 0, 60, 2))
+        with pytest.raises(JobFenced):
+            chunks.beat(frozen, 60)
+
+    assert chunks.claim(job.job_id, 0, 60, 2).job.status == "processing"
+
+
+@pytest.mark.parametrize("taken_on", [True, False])
+def test_a_job_is_not_blamed_for_frozen_workers_whether_or_not_another_has_it(
+    job_store: JobStore, taken_on: bool
+) -> None:
+    job = stored(job_store)
+    for _ in range(5):
+        frozen = job_store.claim(job.job_id, "w", DEAD, 2)
+        wait_until(lambda: job_store.expire_lease(job.job_id))
+        if taken_on:
+            job_store.release(job.job_id, job_store.claim(job.job_id, "w2", 60, 2).token)
+        with pytest.raises(JobFenced):
+            job_store.beat(job.job_id, frozen.token, 1, 60)
+
+    assert job_store.claim(job.job_id, "w", 60, 2).job.status == "processing"
+
+
+def test_a_recording_that_stops_its_workers_for_longer_than_a_lease_does_not_circle_for_ever(
+    job_store: JobStore,
+) -> None:
+    job = stored(job_store)
+
+    def circle() -> bool:
+        try:
+            frozen = job_store.claim(job.job_id, "w", DEAD, 2)
+        except JobConflict:
+            return False
+        wait_until(lambda: job_store.expire_lease(job.job_id))
+        with pytest.raises(JobFenced):
+            job_store.beat(job.job_id, frozen.token, 1, 60)
+        return True
+
+    rounds = sum(iter(circle, False))
+
+    assert rounds == 12
+    assert job_store.get(job.job_id).error_code == "worker_lost"
 
 
 def test_fetching_is_never_blamed(job_store: JobStore) -> None:
