@@ -38,6 +38,10 @@ log = structlog.get_logger()
 #: Seconds of speech that are computed in one go: about 0.5 GB; an hour would be 3.2 GB.
 STRETCH_SECONDS = 600
 
+#: Seconds between stretches of speech in noise that stay together: a text begins better after the one before it, and
+#: with 3 s read sentences in babble 10 dB below them had 18.4 % word errors against 14.4, in white noise 26 against 21.
+_GAP_IN_NOISE = 6.0
+
 #: What Whisper hears at once.
 _WHISPER_SECONDS = 30.0
 
@@ -132,6 +136,8 @@ class Engine:
         """faster-whisper as it is. `follow`: each window is decoded after the text before it."""
         duration = len(samples) / SAMPLE_RATE
         shape = Shape(self._stretch_seconds, _WHISPER_SECONDS)
+        if follow:
+            shape = msgspec.structs.replace(shape, gap=_GAP_IN_NOISE)
         stretches = list(plan(samples, probabilities, shape, everything=not options.vad_filter))
         if not stretches:
             return Result(options.language or "en", 0.0, duration, iter(()))

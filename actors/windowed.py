@@ -93,7 +93,7 @@ class Recording:
             while self._places and self._places[0].done:
                 place = self._places.popleft()
                 for offset, piece in sorted(place.pieces, key=lambda each: each[0] + each[1].start * SAMPLE_RATE):
-                    segment = _segment(number, offset / SAMPLE_RATE, piece, latest)
+                    segment = segment_at(number, offset / SAMPLE_RATE, piece, latest)
                     if segment is not None:
                         latest = segment.end
                         number += 1
@@ -207,14 +207,18 @@ def _careful(request: Request) -> Request:
     )
 
 
-def _segment(number: int, offset: float, piece: Piece, latest: float) -> Segment | None:
+def segment_at(number: int, offset: float, piece: Piece, latest: float) -> Segment | None:
     """A piece in the recording's times, not before the end of the one before it; None if nothing is left of it."""
-    start, end = max(offset + piece.start, latest), offset + piece.end
+
+    def at(seconds: float, earliest: float, last: float) -> float:
+        return min(max(round(offset + seconds, 3), earliest), last)
+
+    start, end = at(piece.start, latest, math.inf), at(piece.end, 0.0, math.inf)
     if end <= start:
         return None
+    # The decoder's attention may see a word end later than its segment.
     words = piece.words and [
-        Word(word.word, max(start, offset + word.start), max(start, offset + word.end), word.confidence)
-        for word in piece.words
+        Word(word.word, at(word.start, start, end), at(word.end, start, end), word.confidence) for word in piece.words
     ]
     details = piece.details and msgspec.structs.replace(piece.details, seek=round(offset * 100))
-    return Segment(number, round(start, 3), round(end, 3), piece.text, piece.confidence, words or None, details=details)
+    return Segment(number, start, end, piece.text, piece.confidence, words or None, details=details)

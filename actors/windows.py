@@ -93,9 +93,9 @@ def plan(samples: np.ndarray, probabilities: np.ndarray, shape: Shape, *, everyt
         probabilities: of speech, one for each frame of the samples, as actors.voice.listen gives them.
     """
     limit, gap = round(shape.speech * SAMPLE_RATE), round(shape.gap * SAMPLE_RATE)
-    found = without_doubt(find_speech(probabilities), probabilities)
-    spans = _covering(found, len(probabilities) * FRAME, gap) if everything else found
     decibels = _decibels(samples, len(probabilities))
+    found = without_doubt(find_speech(probabilities), probabilities, decibels)
+    spans = _covering(found, len(probabilities) * FRAME, gap) if everything else found
     voice = [from_onset(span, probabilities, decibels) for span in found if not span.doubtful]
     loudness = _loudness(decibels, probabilities)
     for island in _islands(spans, gap):
