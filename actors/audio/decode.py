@@ -42,7 +42,7 @@ def decode(source: Source, max_seconds: float | None = None) -> Iterator[np.ndar
 
 
 class DecodeOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What is wanted of a recording, and how much of it is allowed."""
+    """Options and limits of decoding one recording."""
 
     #: Seconds that it may last; None: any number.
     max_seconds: float | None = None

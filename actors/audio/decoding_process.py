@@ -141,7 +141,7 @@ def _end(pid: int, children: set[int]) -> int:
     if pid not in children:
         return signal.SIGKILL  # It died with the process that was here before this one.
     children.remove(pid)
-    # A child that has ended keeps its id until it is waited for: nobody else can be hit.
+    # A child that has ended keeps its id until it is waited for, so no other process can be killed.
     os.kill(pid, signal.SIGKILL)
     return os.waitpid(pid, 0)[1]
 

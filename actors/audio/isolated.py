@@ -1,6 +1,6 @@
 """Decoding of strangers' recordings in a process of its own, with limits on memory and time.
 
-FFmpeg is a million lines of C that parse what anybody sends. Here a recording that makes it crash, take gigabytes or
+FFmpeg is a million lines of C that parse untrusted input. Here a recording that makes it crash, take gigabytes or
 never end takes down only the process that decodes it: the worker sees a closed socket or looks at its clock, and the
 recording is unreadable. The worker reads the recording, so the decoder needs no credentials and makes no connections;
 blocks come while it reads, as they do in the worker's own process.
@@ -35,7 +35,7 @@ _LOOK_SECONDS = 0.2
 #: Bytes of JSON that a decoder may send.
 _MAX_TEXT_BYTES = 2**20
 
-#: As often as somebody else kills its decoder, a recording is decoded again.
+#: How often a recording is decoded again after its decoder was killed from outside.
 _MAX_KILLED = 1
 
 _BROKEN = "the recording cannot be decoded: it breaks the decoder"
@@ -141,7 +141,7 @@ class IsolatedDecoder:
 
 
 class _Killed(Exception):
-    """Somebody else killed the decoder: the recording may be sound."""
+    """The decoder was killed from outside: the recording may be valid."""
 
 
 class _Decoder:
