@@ -35,8 +35,8 @@ from actors.audio.protocol import (
     MESSAGE,
     READY,
     START,
+    DecodeRequest,
     Failure,
-    Request,
 )
 from actors.errors import AudioTooLong, AudioUnreadable
 from storage.range_reader import RangeReader
@@ -178,7 +178,7 @@ def _limit(what: int, most: int) -> None:
 def _serve(connection: socket.socket, memory_bytes: int) -> None:
     """Decode the one recording that the worker asks for."""
     (length,) = LENGTH.unpack(_receive(connection, LENGTH.size))
-    request = decode(_receive(connection, length), Request)
+    request = decode(_receive(connection, length), DecodeRequest)
 
     def fetch(begin: int, end: int) -> bytes:
         connection.sendall(MESSAGE.pack(FETCH, begin, end, 0))

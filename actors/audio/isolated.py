@@ -22,7 +22,7 @@ from actors.audio import protocol
 from actors.audio.decode import DEFAULT, SAMPLE_RATE, DecodeOptions, Source
 from actors.audio.flac import encode_flac
 from actors.audio.forking import Forking
-from actors.audio.protocol import Failure, Request
+from actors.audio.protocol import DecodeRequest, Failure
 from actors.errors import AudioError, AudioTooLong, AudioUnreadable, DecoderUnavailable
 from storage.range_reader import LAST_WINDOW
 from storage.structs import decode
@@ -106,7 +106,7 @@ class IsolatedDecoder:
         """Decode in one process, from the beginning."""
         size = source.seek(0, os.SEEK_END)
         with _Decoder(self._forking, self._seconds, check) as decoder:
-            decoder.ask(Request(size, options))
+            decoder.ask(DecodeRequest(size, options))
             while True:
                 match decoder.message():
                     case protocol.FETCH, begin, end, _ if begin < end <= min(size, begin + LAST_WINDOW):
@@ -164,7 +164,7 @@ class _Decoder:
         self._end()
         self._socket.close()
 
-    def ask(self, request: Request) -> None:
+    def ask(self, request: DecodeRequest) -> None:
         text = msgspec.json.encode(request)
         self.send(protocol.LENGTH.pack(len(text)) + text)
 
