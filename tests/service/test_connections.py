@@ -234,7 +234,7 @@ def test_a_body_that_trickles_in_is_given_up(start_api: StartApi, quiet_settings
 
         assert told.startswith(b"HTTP/1.1 408 "), path
         assert b"upload_stalled" in told
-        assert b"the least is 1000" in told
+        assert b"the minimum is 1000" in told
     assert "level=error" not in api.log()
 
 
