@@ -1,4 +1,4 @@
-"""What a worker has in hand: several jobs and chunks beside each other, or one that is suspected of killing workers.
+"""The work that a worker holds: several jobs and chunks, or a single one that is suspected of killing workers.
 
 storage/risk.py says why. A suspect waits until everything else is done, and nothing new is begun while it waits or is
 in work, so it waits no longer than the work in hand takes.

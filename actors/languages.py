@@ -240,7 +240,7 @@ _OTHER_NAMES = {
     "valencian": "ca",
 }
 
-#: Any of these asks for what is heard.
+#: Any of these asks for detection.
 _DETECT = frozenset({"", "auto", "autodetect", "auto-detect", "detect", "und"})
 
 _BY_CODE = {code: code for code in LANGUAGES} | {
@@ -258,7 +258,7 @@ class LanguageUnknown(ValueError):
 
 
 def parse_language(given: str) -> str | None:
-    """Whisper's code of a language that a client names, in letters of any case; None: the one that is heard.
+    """Whisper's code of a language that a client names, in any case; None: detect it.
 
     Raises:
         LanguageUnknown

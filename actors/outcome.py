@@ -36,7 +36,7 @@ OUTAGES = (StoreUnavailable, StoreRefused, BucketMissing, QueueUnavailable, Deco
 
 
 class Later(Retry):
-    """Nothing to be done for now (somebody else's server fails, say): the message comes again after `delay` ms."""
+    """Nothing to be done for now (a remote server fails, say): the message comes again after `delay` ms."""
 
 
 def carry_out_job(

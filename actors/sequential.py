@@ -1,4 +1,4 @@
-"""faster-whisper as it is, on stretches of speech: for speech in noise, and for whoever asks for it.
+"""Unmodified faster-whisper on stretches of speech: for speech in noise, and for jobs that ask for it.
 
 Each stretch is contiguous, and what lies between two is never in one call: a segment cannot span what was left out,
 and its times need no map.
@@ -56,7 +56,7 @@ def segments(
 
 
 def arguments(settings: ActorSettings, options: Options) -> dict[str, Any]:
-    """What faster-whisper's `transcribe` is told beside sound and language. The benchmarks tell it the same."""
+    """Arguments of faster-whisper's `transcribe` besides sound and language. The benchmarks use the same."""
     return {
         "task": options.task,
         "beam_size": settings.beam_size,
@@ -95,7 +95,7 @@ def _ladder(temperature: float) -> list[float]:
 
 
 def _spoken(heard: Any, stretch: Window) -> bool:
-    """Whether somebody said it; False for what Whisper invents on music and noise."""
+    """Whether it is speech; False for text that Whisper invents on music and noise."""
     log_probability, silence_probability = heard.avg_logprob, heard.no_speech_prob
     if silent(log_probability, silence_probability) or not worded(heard.text, log_probability, silence_probability):
         return False

@@ -8,7 +8,7 @@ from actors.audio.decode import SAMPLE_RATE
 from actors.windows import Window
 from storage.transcript import Word
 
-#: Nobody speaks faster.
+#: No speech is faster.
 _LETTERS_PER_SECOND = 30
 
 

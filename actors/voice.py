@@ -61,7 +61,7 @@ class VoiceActivity:
     """The probability of speech in each frame of a recording, whatever the size of the blocks it comes in.
 
     The model's memory and the samples of an unfinished frame are carried from block to block, so that a recording gives
-    the same probabilities in one block as in many. A quiet one is raised first, by what was heard of it so far. One
+    the same probabilities in one block as in many. A quiet one is raised first, by its level so far. One
     object listens to one recording.
     """
 

@@ -21,9 +21,9 @@ from storage.settings import SettingsError, read_settings
 log = structlog.get_logger()
 
 
-#: Connections beside those of listeners: other requests, and clients that keep theirs open.
+#: Connections besides event streams: other requests, and clients that keep theirs open.
 _OTHER_CONNECTIONS = 1024
-#: Open files beside those connections: of Redis and the store.
+#: Open files besides those connections: Redis and the store.
 _OTHER_FILES = 512
 
 #: What an event stream has to be read to its end, when the server stops.
@@ -54,7 +54,7 @@ class _Server(uvicorn.Server):
 
 
 def _limited_protocol(settings: ServiceSettings, connections: int) -> Any:
-    """uvicorn calls it as the class that it expects."""
+    """A protocol class for uvicorn, with its limits."""
     limits = ConnectionLimits(settings.header_seconds, settings.max_header_bytes, connections)
     return partial(LimitedProtocol, limits=limits)
 

@@ -56,7 +56,7 @@ _WRONG_KEYS = "100/minute"
 
 
 class Application(Litestar):
-    """Every request has an id in all its log lines, and a body that comes at a least rate."""
+    """Binds a request id to the log lines of each request and limits how slowly its body may arrive."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -84,7 +84,7 @@ def create_app() -> Litestar:
     inbox = Inbox(backend, InboxIndex.connect(storage_settings))
 
     hosts, cors = read_hosts(settings, storage_settings), _cors(settings.cors_origins)
-    # Where keys are set, a page under a foreign host name has none of them.
+    # With API keys the host name does not matter: a page under a foreign name has no key.
     of_all = [*([] if settings.api_keys else [require_known_host(hosts)]), require_own_origin(hosts, cors)]
     counted = [limit_rate(rate_limit)] if rate_limit else []
     wrong_keys = LocalRateLimit(settings.rate_limit or _WRONG_KEYS)

@@ -190,7 +190,7 @@ async def detect_language(
 
 def _chosen(field: str, given: str, known: Sequence[str]) -> str:
     if given not in known:
-        raise invalid(field, f"{quoted(given)} is none of them", known)
+        raise invalid(field, f"{quoted(given)} is not one of them", known)
     return given
 
 

@@ -1,4 +1,4 @@
-"""Errors of /detect-language, for clients that read a language from whatever is answered, as Bazarr does."""
+"""Errors of /detect-language, for clients such as Bazarr that read a language from every answer."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ _Handler = Callable[[Request[Any, Any, Any], Any], Response[Any]]
 
 
 class DetectionProblem(Problem, frozen=True, kw_only=True):
-    """A problem that says in the fields of an answer that no language was found."""
+    """A problem with the fields of a successful answer, which say that no language was found."""
 
     detected_language: str = "unknown"
     #: ISO 639-2's code for it.
@@ -22,7 +22,7 @@ class DetectionProblem(Problem, frozen=True, kw_only=True):
 
 
 def with_language(handlers: dict[int | type[Exception], Any]) -> dict[int | type[Exception], Any]:
-    """The application's handlers; those of other addresses answer as before."""
+    """Wrap the application's handlers; answers of other routes stay the same."""
     return {kind: _with_language(handler) for kind, handler in handlers.items()}
 
 

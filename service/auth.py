@@ -67,7 +67,7 @@ def _owner(connection: ASGIConnection[Any, Any, Any, Any], owners: list[tuple[st
 
 
 def _given(connection: ASGIConnection[Any, Any, Any, Any]) -> list[bytes]:
-    """The keys that a request has. A proxy's own Basic password may stand beside a key in a header."""
+    """All keys in a request: a proxy's Basic password may be sent together with a key in a header."""
     headers = connection.headers
     scheme, _, token = headers.get("authorization", "").partition(" ")
     # Headers are read as Latin-1, in which each byte is a character.

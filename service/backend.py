@@ -90,7 +90,7 @@ class Backend(msgspec.Struct, frozen=True):
     def accept(self, job: Job, once: Once | None = None, client: str = "") -> Job:
         """Make a job: job.json beside the recording, then the record, then the message.
 
-        `client`: whose waiting jobs are counted; empty: nobody's.
+        `client`: whose limit of waiting jobs applies; empty: no limit.
 
         Returns it as it is then; of a request that has made a job before, that one, and nothing is left of the new one.
         Where one step fails, all before it is undone, the uploaded recording too: the client hears an error, and

@@ -122,7 +122,7 @@ def transcribe(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=_OUTPUT)] = False,
     model: Annotated[str | None, _work("As base or large-v3; default: the server's.", "--model", "-m")] = None,
-    language: Annotated[str | None, _work("As en or en-US; default: what is heard.", "--language", "-l")] = None,
+    language: Annotated[str | None, _work("As en or en-US; default: detect.", "--language", "-l")] = None,
     task: Annotated[Literal["transcribe", "translate"] | None, _work("translate: into English.")] = None,
     timestamp_granularity: Annotated[
         Literal["segment", "word"] | None, _work("word: JSON has the times of words, too.")

@@ -1,4 +1,4 @@
-"""Who calls, as limits see it, and places of which no client may take all."""
+"""The identity of a client for limits, and slots that one client cannot all take."""
 
 import asyncio
 import ipaddress
@@ -27,20 +27,20 @@ def address_of(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
 
 
 def share_of(most: int, wanted: int) -> int:
-    """How many of `most` places one client may take: `wanted`, 0 for half; never all where there are several."""
+    """Slots of `most` that one client may take: `wanted`, 0 for half; never all of several."""
     return max(1, min(wanted or most // 2, most - 1))
 
 
 class Places:
-    """So many at once, and so many of one client."""
+    """A limited number of slots, and a limit for each client."""
 
     def __init__(self, most: int, share: int, what: str, *, codes: tuple[str, str]) -> None:
         """`codes`: of the error where all are taken, and where one client's share is."""
-        #: Places that nobody has taken.
+        #: Slots that are not taken.
         self.free = most
         self._most, self._share, self._what, self._codes = most, share, what, codes
         self._taken: Counter[str] = Counter()
-        #: Set when a place is left; each time it is another one.
+        #: Set when a slot is freed; replaced by a new event each time.
         self._left = asyncio.Event()
 
     def take(self, client: str) -> None:
@@ -56,7 +56,7 @@ class Places:
         self._taken[client] += 1
 
     async def take_soon(self, client: str, seconds: float) -> None:
-        """Like `take`, but a client that has its share waits so long for one of its own places."""
+        """As `take`, but a client at its limit waits up to `seconds` for one of its own slots."""
         try:
             async with asyncio.timeout(seconds):
                 while self.free and self._taken[client] >= self._share:

@@ -1,4 +1,4 @@
-"""Refuses bodies that come compressed: a small one could become a large one, and recordings hardly get smaller."""
+"""Refuses compressed bodies: a small one could expand to a large one, and recordings hardly compress."""
 
 from typing import Any
 
@@ -11,13 +11,13 @@ _WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
 def refuse_compressed(request: Request[Any, Any, Any]) -> None:
-    """A hook of Litestar's: after the guards, before the body is read.
+    """Litestar's before_request hook: runs after the guards, before the body is read.
 
     Raises:
         ApiError: unsupported_coding.
     """
     coding = request.headers.get("content-encoding", "").strip()
     if request.method in _WITH_BODY and coding.lower() not in ("", "identity"):
-        detail = f"the body comes with Content-Encoding {quoted(coding)}; send it as it is, without one"
-        # As RFC 9110 wants it of a 415 with this reason.
+        detail = f"the body has Content-Encoding {quoted(coding)}; send it without one, uncompressed"
+        # RFC 9110 asks for this header on a 415 for this reason.
         raise ApiError("unsupported_coding", detail, headers={"Accept-Encoding": "identity"})

@@ -149,11 +149,19 @@ def explain(kind: type[msgspec.Struct], error: msgspec.ValidationError) -> ApiEr
     return invalid(field[:100], _plain(message), _allowed(step))
 
 
+#: msgspec's names of types → JSON's, as msgspec itself says `object`, `array` and `null`.
+_JSON_TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
+
+
 def _plain(message: str) -> str:
-    """What msgspec says of a value, without the value as Python writes it and without a regular expression."""
+    """msgspec's message about a value, with JSON's names of types and without values or regular expressions."""
     if message.startswith(("Invalid enum value", "Invalid value")):
-        return "this is none of its values"
-    return "this does not have the form of one" if " matching regex " in message else message[:300]
+        return "this is not one of its values"
+    if message.startswith("Object contains unknown field"):
+        return "there is no such field"
+    if " matching regex " in message:
+        return "this does not have the right format"
+    return re.sub(r"\b(str|int|float|bool)\b(?=[^`]*`)", lambda name: _JSON_TYPES[name[0]], message[:300])
 
 
 def _field_type(owner: msgspec.inspect.Type, name: str) -> msgspec.inspect.Type:

@@ -2,7 +2,7 @@
 
 `unhealthy` (503): Redis or the store does not answer, or Redis is full, so nothing can be accepted. `degraded` (200):
 both answer, but no worker lives: jobs are accepted and wait. `ready` asks for Redis and the store only, for an API
-without workers is to be sent requests all the same, and one whose Redis is full can still be read from.
+without workers is to be sent requests all the same, and one whose Redis is full still answers reads.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """A JSON body with a recording in it as base64, read in pieces: `{"model": "base", "input_audio": {"data": "UklGR…"}}`.
 
-Open WebUI and OpenRouter's clients send it. The recording comes out decoded as it arrives and is kept nowhere; of the
-rest, which is short, a JSON document is put together with an empty text in the recording's place.
+Open WebUI and OpenRouter's clients send it. The recording is decoded as it arrives and not kept in memory; the rest,
+which is short, becomes a JSON document with an empty string in the recording's place.
 """
 
 import binascii
@@ -13,7 +13,7 @@ import msgspec
 
 from storage.structs import decode
 
-#: What there may be beside the recording.
+#: Size of the body without the recording.
 _MAX_BYTES = 256 * 1024
 #: What comes before the base64 in a data URL: `data:audio/wav;base64,`.
 _MAX_PREFIX_BYTES = 256
@@ -56,11 +56,11 @@ class JsonAudio:
             if audio is not None:
                 yield audio
             if len(self._kept) > _MAX_BYTES:
-                raise JsonAudioInvalid(f"the body has more than {_MAX_BYTES} bytes beside the recording")
+                raise JsonAudioInvalid(f"the body has more than {_MAX_BYTES} bytes besides the recording")
 
     @property
     def before(self) -> dict[str, Any]:
-        """What came before the recording, while that is being read. Raises as `rest`."""
+        """The members before the recording, while that is being read. Raises as `rest`."""
         return decode(bytes(self._kept) + b'"}}', dict[str, Any])
 
     @property
@@ -76,7 +76,7 @@ class JsonAudio:
     def has_audio(self) -> bool:
         return self._base64 is not None
 
-    # Each reads from a position of a piece on, and returns what it has of the recording, and how far it came.
+    # Each reads a piece from a position and returns decoded audio, if any, and the next position.
 
     def _read_between(self, piece: bytes, position: int) -> tuple[bytes | None, int]:
         found = _MARK.search(piece, position)
@@ -151,7 +151,7 @@ class JsonAudio:
 
 
 def as_fields(body: dict[str, Any]) -> list[tuple[str, str]]:
-    """What a form with the same text fields would have. Objects are left out: no option is one."""
+    """The members as text fields of a form. Objects are left out: no option is one."""
     return [
         (name, _text(value))
         for name, given in body.items()
@@ -161,7 +161,7 @@ def as_fields(body: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def audio_name(body: dict[str, Any]) -> str:
-    """A file name for the recording, of which such a body says the format alone."""
+    """A file name for the recording; such a body mostly states only its format."""
     match body.get("input_audio"):
         case {"filename": str(name)} if name:
             return name

@@ -1,6 +1,6 @@
 """How often one client may call: counted in Redis, so across processes, and told in RateLimit-* headers.
 
-Wrong keys are counted in each process, by address: they cost Redis nothing.
+Wrong keys are counted by address in the memory of each process, without Redis.
 """
 
 from typing import Any
@@ -15,12 +15,12 @@ from service.errors import ApiError
 from storage.errors import QueueReadOnly
 from storage.rate_limit import Allowance, LocalRateLimit, RateLimit
 
-#: Where a request without any of these guesses nothing.
+#: A request without any of these is not counted as a guess.
 _KEY_HEADERS = ("authorization", "x-api-key", "api-key")
-#: Pairs of address and key that are remembered.
+#: Limit of remembered pairs of address and key.
 _MOST_KNOWN = 10_000
 
-#: What goes on uncounted while Redis takes no writes: reading, and deleting, which makes room.
+#: Methods allowed uncounted while Redis takes no writes: reads, and deletes, which make room.
 _WITHOUT_ROOM = frozenset({"GET", "HEAD", "DELETE"})
 
 RATE_HEADERS = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
@@ -48,9 +48,10 @@ def limit_rate(rate_limit: RateLimit) -> Guard:
 
 
 def limit_wrong_keys(require_key: Guard, wrong_keys: LocalRateLimit) -> Guard:
-    """`require_key`, and no guessing: after too many wrong keys from an address, none from there is taken.
+    """A guard as `require_key` that refuses all keys from an address after too many wrong ones.
 
-    Except keys that were taken from there before, so that a guesser behind the same proxy locks nobody out.
+    Keys that were accepted from that address before still work, so that one client behind a proxy cannot lock out
+    the others.
     """
     known: set[tuple[str, str]] = set()
 
@@ -74,7 +75,7 @@ def limit_wrong_keys(require_key: Guard, wrong_keys: LocalRateLimit) -> Guard:
                 return
         raise ApiError(
             "rate_limited",
-            f"too many wrong API keys came from this address; the limit is {wrong_keys.rate}",
+            f"too many wrong API keys from this address; the limit is {wrong_keys.rate}",
             headers={"Retry-After": str(wait_seconds)},
         )
 

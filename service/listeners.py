@@ -1,4 +1,4 @@
-"""Open event streams: limited in all and of one client, kept alive, and ended together when the server is to stop."""
+"""Open event streams: limited in all and for each client, kept alive, and ended together when the server stops."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -34,7 +34,7 @@ class Listeners:
 
     @property
     def free(self) -> int:
-        """Places that nobody has taken."""
+        """Slots that are not taken."""
         return self._places.free
 
     def place(self, client: str = "") -> "Place":

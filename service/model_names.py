@@ -1,11 +1,11 @@
-"""What clients call the models: by our names, by those of other services and of the hub, and by an operator's."""
+"""Names of models: our own, those of OpenAI and of the model hub, and the operator's aliases."""
 
 import re
 
 from storage.models import MODELS
 from storage.settings import SettingsError
 
-#: OpenAI's models. Here each is the configured one, unless MODEL_ALIASES says otherwise.
+#: OpenAI's models. Each stands for the configured model, unless MODEL_ALIASES says otherwise.
 OPENAI_NAMES = ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe", "gpt-transcribe")
 
 #: Another name, in small letters → a name of MODELS.
@@ -34,16 +34,16 @@ _ALIASES = {
     "h2oai/faster-whisper-large-v3-turbo": "large-v3-turbo",
 }
 
-#: OpenAI names a model of a certain day so.
+#: The date at the end of OpenAI's names of snapshots.
 _OF_A_DAY = re.compile(r"-\d{4}-\d\d-\d\d$", re.ASCII)
 
 
 class ModelUnknown(ValueError):
-    """No model is called so."""
+    """No model has this name."""
 
 
 class ModelNames:
-    """Finds the model that a client means, in letters of any case."""
+    """Resolves the name of a model, in any case."""
 
     def __init__(self, model_aliases: str) -> None:
         """
@@ -51,23 +51,23 @@ class ModelNames:
             model_aliases: MODEL_ALIASES, as `my-model=base,other=small`.
 
         Raises:
-            SettingsError: an entry is no pair, or names no model, or renames one.
+            SettingsError: an entry is not a pair, its model is unknown, or its alias is the name of a model.
         """
         self._more: dict[str, str | None] = {}
         for entry in filter(None, map(str.strip, model_aliases.split(","))):
             alias, _, name = (part.strip() for part in entry.partition("="))
             if not alias or not name:
-                raise SettingsError(f"MODEL_ALIASES: {entry!r} is no pair; write my-model=base")
+                raise SettingsError(f"MODEL_ALIASES: {entry!r} is not a pair; write my-model=base")
             if alias.lower() in MODELS:
-                raise SettingsError(f"MODEL_ALIASES: {alias} is a model of its own")
+                raise SettingsError(f"MODEL_ALIASES: {alias} is already the name of a model")
             try:
                 self._more[alias.lower()] = self.find(name)
             except ModelUnknown as error:
-                raise SettingsError(f"MODEL_ALIASES: {name!r} is no model; there are {', '.join(MODELS)}") from error
+                raise SettingsError(f"MODEL_ALIASES: {name!r} is not a model; there are {', '.join(MODELS)}") from error
 
     @property
     def listed(self) -> list[str]:
-        """What a list for OpenAI's clients has: their own names, the operator's, and those of the models."""
+        """Names for GET /v1/models: OpenAI's, the operator's, and those of the models."""
         return list(dict.fromkeys((*OPENAI_NAMES, *self._more, *MODELS)))
 
     def find(self, given: str) -> str | None:

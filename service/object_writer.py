@@ -1,4 +1,4 @@
-"""An object that is put into the store while its bytes come: in parts, or at once where it is small."""
+"""Writes an object to the store while its bytes arrive: in parts, or at once where it is small."""
 
 import asyncio
 import hashlib
@@ -34,7 +34,7 @@ class ObjectWriter:
         self._threads = threads
         self._buffer = bytearray()
         self._upload_id: str | None = None
-        #: The object may be there: the store was asked for it, whatever became of the answer.
+        #: The object may be there: the store was asked for it, whether or not it answered.
         self._asked = False
         self._parts: list[Part] = []
         self._last_number = 0
@@ -126,7 +126,7 @@ class ObjectWriter:
         try:
             self._objects.complete_upload(self._key, self._upload_id, self._parts)
         except UploadMissing:
-            # As a repeated request hears whose first answer was lost: then the object is there.
+            # The answer to a repeated request whose first answer was lost: then the object is there.
             if not self._is_whole():
                 raise
 

@@ -52,10 +52,10 @@ _AUDIO = (
     "client_listeners_exceeded",
 )
 
-#: What a client that says how long it waits is left of it, so that the answer comes before it gives up and asks again:
-#: a tenth, and so many seconds at most.
+#: Margin before a client's stated timeout, so that the answer arrives before the client gives up and retries: a share
+#: of the timeout, and at most so many seconds.
 _SPARE_SHARE, _SPARE_SECONDS = 0.1, 5
-#: Where the SDKs say it: Python's for each read, Node's for the whole request.
+#: Timeout headers of the SDKs: Python's for each read, Node's for the whole request.
 _TIMEOUT_HEADERS = ("x-stainless-read-timeout", "x-stainless-timeout")
 
 #: A recording that cannot be read is found within it, and answered with its own status also where a stream was asked
@@ -177,13 +177,13 @@ async def _create(request: Request[Any, Any, State], backend: Backend, task: Tas
 
 
 def patience_seconds(headers: Mapping[str, str], limit_seconds: float) -> float:
-    """How long a transcript is waited for: as long as the client waits, less what its answer takes, up to the limit."""
+    """Seconds to wait for a transcript: the client's timeout less a margin, up to the limit."""
     waits = [seconds for name in _TIMEOUT_HEADERS if (seconds := _seconds(headers.get(name, ""))) > 0]
     return min([limit_seconds, *(seconds - min(seconds * _SPARE_SHARE, _SPARE_SECONDS) for seconds in waits)])
 
 
 def _seconds(text: str) -> float:
-    """0: it is no time, or no end of it."""
+    """0: it is not a finite number."""
     try:
         seconds = float(text)
     except ValueError:

@@ -70,7 +70,7 @@ def _form(classic: dict[str, Any], *, streamed: bool) -> dict[str, Any]:
         fields["stream"] = {
             "type": "boolean",
             "default": False,
-            "description": "Send the text while it is found; heeded for json and text.",
+            "description": "Send the text as it is transcribed; applies to json and text only.",
         }
     else:
         del fields["task"]

@@ -15,7 +15,7 @@ PREFIX = "/v1/"
 _CODES = {"unauthorized": "invalid_api_key", "rate_limited": "rate_limit_exceeded"}
 #: What is wrong with a request is 400 there: the SDK's BadRequestError.
 _STATUSES = {415: 400, 422: 400}
-#: But for this: its status is what tells a client to send the body otherwise.
+#: The exception: clients react to its status by sending the body in another form.
 _KEPT = "unsupported_coding"
 
 _Handler = Callable[[Request[Any, Any, Any], Any], Response[Problem]]

@@ -77,11 +77,13 @@ def read_wanted(fields: Fields, task: Task) -> Wanted:
     given = dict(fields)
     format = given.get("response_format") or "json"
     if format not in get_args(Format):
-        why = "speakers are not told apart here" if format == "diarized_json" else f"{quoted(format)} is none of them"
+        why = (
+            "speakers are not told apart here" if format == "diarized_json" else f"{quoted(format)} is not one of them"
+        )
         raise invalid("response_format", why, get_args(Format))
     granularities = _every(fields, "timestamp_granularities")
     if unknown := [name for name in granularities if name not in GRANULARITIES]:
-        raise invalid("timestamp_granularities[]", f"{quoted(unknown[0])} is none of them", GRANULARITIES)
+        raise invalid("timestamp_granularities[]", f"{quoted(unknown[0])} is not one of them", GRANULARITIES)
     # As OpenAI does with whisper-1, a stream of subtitles or of verbose_json is answered whole.
     stream = _flag(given.get("stream", ""), "stream") and task == "transcribe" and format in _STREAMED
     return Wanted(

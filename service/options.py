@@ -18,8 +18,6 @@ from storage.model_store import MODELS
 from storage.structs import NOT_JSON, convert, decode, why_not_json
 
 _Text = Annotated[str, Meta(max_length=4000)]
-#: As much as a field of a form may have.
-_LongText = Annotated[str, Meta(max_length=65_536)]
 #: Characters of a prompt that are kept, its last ones. Whisper reads the last 223 tokens, which are fewer.
 _PROMPT_CHARACTERS = 4000
 WebhookUrl = Annotated[str, Meta(max_length=2000)]
@@ -51,7 +49,7 @@ class OptionFields(SubtitleFields, frozen=True, kw_only=True):
         float, Meta(ge=0, le=1, description="Where decoding starts; a window that fails is tried again at higher ones.")
     ] = 0.0
     prompt: Annotated[
-        _LongText | None,
+        str | None,
         Meta(description="Text that precedes the recording, to set style and spelling. Of a long one the end counts."),
     ] = None
     hotwords: Annotated[_Text | None, Meta(description="Words to listen for.")] = None
@@ -204,7 +202,8 @@ def _with_known_names(options: Fields, names: ModelNames) -> Fields:
     try:
         language = parse_language(options.language or "")
     except LanguageUnknown as error:
-        raise invalid("language", f"{quoted(options.language or '')} is no known language", list(LANGUAGES)) from error
+        detail = f"{quoted(options.language or '')} is not a known language"
+        raise invalid("language", detail, list(LANGUAGES)) from error
     track = None if options.audio_track is None else str(options.audio_track).strip()
     if track is not None and (not track or (track.isdecimal() and not int(track))):
         raise invalid("audio_track", "it is a number, counted from 1, or a language")

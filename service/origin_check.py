@@ -1,4 +1,4 @@
-"""Refuses what foreign web pages send: a browser lends them its place in the network, and keys that it keeps.
+"""Refuses requests of foreign web pages, which a browser sends from inside its network, with keys that it keeps.
 
 A page of another site may post forms and text anywhere without being asked. Browsers say where such a request comes
 from (`Origin`, `Sec-Fetch-Site`): it changes nothing here unless CORS_ORIGINS names that origin. A page whose host name
@@ -29,7 +29,7 @@ def read_hosts(settings: ServiceSettings, storage_settings: StorageSettings) -> 
 
 
 def require_known_host(hosts: frozenset[str]) -> Guard:
-    """A guard: the request was sent to an address, to a loopback name or to one of `hosts`, at whatever port."""
+    """A guard: the Host header is an address, a loopback name or one of `hosts`, at any port."""
 
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
         for host in connection.headers.getall("host", []):
@@ -41,7 +41,7 @@ def require_known_host(hosts: frozenset[str]) -> Guard:
 
 
 def require_own_origin(hosts: frozenset[str], cors: CORSConfig | None) -> Guard:
-    """A guard: what changes something was not sent by a page of another origin, unless CORS_ORIGINS allows it."""
+    """A guard: requests that change state do not come from another origin, unless CORS_ORIGINS allows it."""
 
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
         if connection.scope.get("method") in _SAFE_METHODS:

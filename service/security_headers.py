@@ -1,4 +1,4 @@
-"""Headers that tell browsers what an answer may do, and caches that they keep none.
+"""Headers that restrict what browsers do with an answer, and keep it out of caches.
 
 Pages run scripts of this server only and send nothing elsewhere; nothing is shown in a frame of others.
 https://owasp.org/www-project-secure-headers/

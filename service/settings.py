@@ -32,9 +32,9 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_concurrent_uploads: Annotated[int, Meta(ge=1, le=1000)] = 8
     #: Of these, how many one key or address may take; 0: half.
     max_uploads_per_client: Annotated[int, Meta(ge=0, le=1000)] = 0
-    #: How long a client may send nothing while it uploads, or less than the least rate; then its place is another's.
+    #: How long a client may send nothing while it uploads, or less than the least rate; then its slot is free again.
     upload_idle_seconds: Seconds = 60
-    #: The least rate of an upload, over upload_idle_seconds of waiting for the client; 0: anything but nothing.
+    #: The least rate of an upload, over upload_idle_seconds of waiting for the client; 0: any rate above none.
     min_upload_bytes_per_second: Annotated[int, Meta(ge=0, le=2**30)] = 1024
     #: How long a client may take to send a request's headers, and how many bytes they may have.
     header_seconds: Annotated[int, Meta(ge=1, le=3600)] = 10

@@ -28,10 +28,14 @@ from storage.structs import NOT_JSON, why_not_json
 
 log = structlog.get_logger()
 
-#: How long a client that has its share of uploads waits for one of them to end.
+#: How long a client at its limit of uploads waits for one of them to end.
 _PLACE_SECONDS = 5
-#: Of a text field, and of what comes before the first part.
+#: Limit of a text field, and of the text before the first part.
 _MAX_FIELD_BYTES = 64 * 1024
+#: The field that may be longer: its end counts (service.options).
+_LONG_FIELD = "prompt"
+#: Bytes within a character of UTF-8. What is cut off may have begun one.
+_CONTINUATIONS = bytes(range(0x80, 0xC0))
 #: How much longer than its file a form may be: fields, boundaries and part headers.
 _FORM_OVERHEAD_BYTES = 2**20
 
@@ -72,7 +76,7 @@ CLASSIC = FormShape()
 
 
 class Uploads:
-    """The API's uploads: so many at once, and so many of one client."""
+    """The API's uploads, limited in all and for each client."""
 
     def __init__(self, objects: ObjectStore, settings: ServiceSettings, max_file_size: int) -> None:
         self._objects = objects
@@ -149,14 +153,14 @@ class Uploads:
         return ApiError("file_too_large", f"{fact}, the limit of a recording is {self._max_bytes}")
 
     async def _chunks(self, request: Request[Any, Any, Any], limit: int) -> AsyncIterator[bytes]:
-        """A body as it comes, of `limit` bytes at most."""
+        """The pieces of a body of at most `limit` bytes."""
         came, stream = 0, request.stream()
         try:
             while True:
                 chunk = await anext(stream, b"")
                 if not chunk:
                     return
-                # What is dropped counts, too: else nothing would bound a body that comes in chunks.
+                # Dropped fields count, too: without that a chunked body would have no limit.
                 came += len(chunk)
                 self._refuse_too_large(came, limit)
                 yield chunk
@@ -176,7 +180,7 @@ class Uploads:
                         checked = True
                     await writer.write(audio)
                     if writer.size > self._max_bytes:
-                        raise self._too_large(f"{writer.size} bytes came")
+                        raise self._too_large(f"{writer.size} bytes arrived")
             rest = body.rest
         except JsonAudioInvalid as error:
             raise ApiError("invalid_body", f"input_audio.data: {error}", field="input_audio.data") from error
@@ -225,10 +229,12 @@ class Uploads:
                             await writer.write(event if kept is None else event[: max(kept - received, 0)])
                             received += len(event)
                             if received > self._max_bytes:
-                                raise self._too_large(f"{received} bytes came")
+                                raise self._too_large(f"{received} bytes arrived")
                         elif segment.name not in shape.dropped:
                             text += event
-                            if len(text) > _MAX_FIELD_BYTES:
+                            if len(text) > _MAX_FIELD_BYTES and segment.name == _LONG_FIELD:
+                                text = text[-_MAX_FIELD_BYTES:].lstrip(_CONTINUATIONS)
+                            elif len(text) > _MAX_FIELD_BYTES:
                                 detail = f"{quoted(segment.name)} is longer than {_MAX_FIELD_BYTES} bytes"
                                 raise ApiError("invalid_body", detail, field=segment.name[:100])
                     if segment is None and came > _MAX_FIELD_BYTES:

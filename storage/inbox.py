@@ -64,7 +64,7 @@ def version_of(info: ObjectInfo) -> Version:
 
 
 def known_etag(source: Source) -> str | None:
-    """Which version of the object the job is about. None: whatever lies at the key.
+    """The version of the object that the job is about. None: the current one.
 
     Clients can replace an object in the inbox, and one that they upload with links, which work on after the start.
     """

@@ -134,7 +134,7 @@ class JobEvents:
         watched = self._watched.get(job_id)
         if watched is None:
             watched = self._watched[job_id] = _Watched()
-            # In contexts of their own: they are nobody's request, whichever happens to start them.
+            # In contexts of their own: they belong to no request, even if one happens to start them.
             if self._reader is None or self._reader.done():
                 self._reader = asyncio.create_task(self._read(), context=contextvars.Context())
             elif self._waker is None or self._waker.done():

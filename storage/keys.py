@@ -19,7 +19,7 @@ _AMBIGUOUS = re.compile(r"\\|(?:(?<=/)|^)/")
 
 
 def refusal(key: str) -> str | None:
-    """Why a name from outside is not used as a key, as the end of a sentence about it; None: nothing speaks against it.
+    """The reason to refuse a name from outside as a key, as the end of a sentence; None: it is accepted.
 
     A key must be one that every store reads as it is written. SeaweedFS takes `sources\\x`, `/sources/x` and
     `sources//x` for `sources/x`. So this comes before the prefix is looked at.

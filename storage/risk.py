@@ -1,4 +1,4 @@
-"""Who is to blame when a worker dies: what it was working on, where that can be known, and nothing that lay beside it.
+"""Which job a worker's death counts against: the one that it was working on, where that is known, and no other.
 
 A recording may kill its worker (the engine runs out of memory, say), and must not do so for ever: after so many deaths
 its job fails as `worker_lost`. But a worker also dies by `kill -9`, by a power cut, or because of something else that
@@ -26,7 +26,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-#: Deaths of a worker beside other work, from which on it is done alone.
+#: Number of deaths of a worker with other work after which a job runs alone.
 _SUSPECT_AFTER = 2
 
 #: Workers that come back after they were taken for dead, for which nothing is counted.

@@ -93,7 +93,7 @@ class StorageSettings(msgspec.Struct, frozen=True, kw_only=True):
     s3_region: str = "us-east-1"
     #: Which requests carry a checksum beyond the signature; some stores refuse those that need none.
     s3_checksums: Literal["when_required", "when_supported"] = "when_required"
-    #: The proxy of requests to the object store; empty: none, whatever HTTP_PROXY and its kind say.
+    #: The proxy of requests to the object store; empty: none, also where HTTP_PROXY or a similar variable is set.
     s3_proxy_url: str = ""
     #: Origins whose pages may upload to the bucket, comma-separated.
     s3_cors_origins: str = "*"

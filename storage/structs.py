@@ -39,7 +39,7 @@ def convert(value: object, kind: type[T], *, strict: bool = True, from_attribute
 
 
 def why_not_json(error: Exception) -> str:
-    """An error of NOT_JSON as a client is told of it."""
+    """The message of an error of NOT_JSON, for a client."""
     match error:
         case UnicodeDecodeError():
             return "it is not UTF-8"

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 
-from actors.audio.source import Following, GuardedSource, Part
+from actors.audio.source import Following, GuardedSource, SourcePart
 
 _W64 = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 _ASF = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c"
@@ -85,7 +85,7 @@ def without_tags(read_at: ReadAt, begin: int) -> int:
     return at + len(padding) - len(recording) - (3 if recording[1:5] == b"ftyp" else 0)
 
 
-def part_at(source: GuardedSource, begin: int) -> Part:
+def part_at(source: GuardedSource, begin: int) -> SourcePart:
     """The container that begins here, or behind tags."""
     head = source.read_at(begin, 32)
     earliest = begin + 1
@@ -93,14 +93,14 @@ def part_at(source: GuardedSource, begin: int) -> Part:
     if head[:4] == b"OggS":
         # The streams of one recording all begin before the first page of any.
         earliest = _behind_first_pages(source.read_at, begin)
-    part = Part(source, begin, following=pattern and Following(pattern, earliest))
+    part = SourcePart(source, begin, following=pattern and Following(pattern, earliest))
     if head[:4] in (b"RIFF", b".snd"):
         # FFmpeg reads AVI and AU on to the end of the file.
         part.end = _behind(part)
     return part
 
 
-def next_part(part: Part) -> Part | None:
+def next_part(part: SourcePart) -> SourcePart | None:
     """What was joined to a part that is read to its end; None: nothing that is known here."""
     source, begin = part.source, part.end or _behind(part)
     if begin is None:
@@ -109,18 +109,18 @@ def next_part(part: Part) -> Part | None:
     return part_at(source, begin) if _FILE.match(source.read_at(begin, 32)) else None
 
 
-def promised_size(part: Part) -> int:
+def promised_size(part: SourcePart) -> int:
     """Bytes that a container should have by the lengths of its top-level elements; 0: it does not say."""
     return next((end - part.begin for end in _element_ends(part) if end > part.source.size), 0)
 
 
-def _behind(part: Part) -> int | None:
+def _behind(part: SourcePart) -> int | None:
     """Where something else begins behind the last element that belongs to a container."""
     read_at = part.source.read_at
     return next((end for end in _element_ends(part) if _FILE.match(read_at(without_tags(read_at, end), 32))), None)
 
 
-def _element_ends(part: Part) -> Iterator[int]:
+def _element_ends(part: SourcePart) -> Iterator[int]:
     at = part.begin
     for _ in range(_MOST_ELEMENTS):
         length = _element_length(part.source.read_at(at, 32)) if at < part.source.size else None

@@ -79,7 +79,7 @@ def fit(samples: np.ndarray, channels: int) -> np.ndarray:
 class Mixer:
     """Mixes channels to one. Where they are out of phase and cancel each other out, some are turned over.
 
-    That is decided anew each quarter of a second from these samples themselves: only a stretch of a recording may be
+    That is decided for each quarter of a second from these samples themselves: only a stretch of a recording may be
     so. Between the two there is a wide margin, so that wide stereo is left alone.
     """
 

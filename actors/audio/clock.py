@@ -7,7 +7,7 @@ from av.container import InputContainer
 from actors.audio.samples import SAMPLE_RATE
 
 #: Containers that tell a time with every packet, and seconds that a gap may have. In others (WAV, MP3, FLAC) samples
-#: follow one another. A broadcast may begin its clock anew on the way: ffmpeg, too, believes it no more than 10 s.
+#: follow one another. A broadcast may restart its clock on the way: ffmpeg, too, believes it no more than 10 s.
 _LONGEST_GAPS = {
     "matroska,webm": 3600.0,
     "mov,mp4,m4a,3gp,3g2,mj2": 3600.0,

@@ -10,7 +10,7 @@ from av.container import InputContainer
 from av.error import FFmpegError
 
 from actors.audio.beginnings import is_streamed, name_of, promised_size
-from actors.audio.source import Part
+from actors.audio.source import SourcePart
 from actors.audio.tracks import choose_track
 from actors.audio.wav import RawFormat, WavHeader, continues, raw_format, read_wav_header, wrong_length
 from actors.errors import AudioTooLong, AudioUnreadable
@@ -25,7 +25,7 @@ _UNCLAIMED = ("caf", "w64")
 class Opened:
     """A container to read, and what its own header says beside what FFmpeg makes of it."""
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: SourcePart) -> None:
         """
         Raises:
             AudioUnreadable: it is not audio or video.
@@ -74,7 +74,7 @@ class Opened:
         return f"the recording breaks off after {before + seconds:.1f} s, its header says {before + claimed:.1f} s"
 
 
-def open_unless_long(part: Part, max_seconds: float | None, audio_track: str | None) -> Opened:
+def open_unless_long(part: SourcePart, max_seconds: float | None, audio_track: str | None) -> Opened:
     """
     Raises:
         AudioUnreadable: it is not audio or video, or has no such track.
@@ -94,7 +94,7 @@ def open_unless_long(part: Part, max_seconds: float | None, audio_track: str | N
     return Opened(part)
 
 
-def _open(part: Part, options: dict[str, str], raw: RawFormat | None) -> InputContainer:
+def _open(part: SourcePart, options: dict[str, str], raw: RawFormat | None) -> InputContainer:
     # No protocol is called "none": whatever a file names (playlist, concat list, SDP), nothing else is opened.
     options = {"protocol_whitelist": "none", **options, **(raw.options if raw else {})}
     try:
@@ -104,12 +104,12 @@ def _open(part: Part, options: dict[str, str], raw: RawFormat | None) -> InputCo
         raise AudioUnreadable(_why_not_opened(part.read_at(0, 64))) from error
 
 
-def _samples_of(part: Part, wav: WavHeader, *, goes_on: bool) -> Part:
+def _samples_of(part: SourcePart, wav: WavHeader, *, goes_on: bool) -> SourcePart:
     """What lies behind the header."""
     begin = part.begin + wav.data_begin
     end = begin + wav.data_size
     known = not goes_on and not is_streamed(wav.data_size)
-    return Part(part.source, begin, end if known else part.end)
+    return SourcePart(part.source, begin, end if known else part.end)
 
 
 def _why_not_opened(beginning: bytes) -> str:

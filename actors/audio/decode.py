@@ -22,7 +22,7 @@ from actors.audio.container import Opened, open_unless_long
 from actors.audio.limits import check_channels, check_frame
 from actors.audio.resampling import Resampling
 from actors.audio.samples import BLOCK, BLOCK_SECONDS, SAMPLE_RATE, rounded
-from actors.audio.source import GuardedSource, Part, Source
+from actors.audio.source import GuardedSource, Source, SourcePart
 from actors.audio.tracks import choose_track
 from actors.errors import AudioTooLong, AudioUnreadable
 
@@ -42,7 +42,7 @@ def decode(source: Source, max_seconds: float | None = None) -> Iterator[np.ndar
 
 
 class DecodeOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What is wanted of a recording, and how much of it is allowed."""
+    """Options and limits of decoding one recording."""
 
     #: Seconds that it may last; None: any number.
     max_seconds: float | None = None
@@ -118,7 +118,7 @@ def _samples(guard: GuardedSource, options: DecodeOptions, findings: Findings) -
     """The samples of all parts of a file, shape (channels, samples), as many channels in each."""
     with _open_first(guard, options) as opened:
         yield from _part_samples(opened, guard, options, findings)
-    part: Part | None = opened.part
+    part: SourcePart | None = opened.part
     for _ in range(_MOST_PARTS):
         part = next_part(part) if part is not None and guard.seekable else None
         if part is None:
@@ -141,7 +141,7 @@ def _open_first(guard: GuardedSource, options: DecodeOptions) -> Opened:
             return open_unless_long(part_at(guard, begin), options.max_seconds, options.audio_track)
         except AudioUnreadable:
             guard.check()  # FFmpeg may see more in the whole of it.
-    part = part_at(guard, 0) if guard.seekable else Part(guard)
+    part = part_at(guard, 0) if guard.seekable else SourcePart(guard)
     return open_unless_long(part, options.max_seconds, options.audio_track)
 
 

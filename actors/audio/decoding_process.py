@@ -37,8 +37,8 @@ from actors.audio.protocol import (
     MESSAGE,
     READY,
     START,
+    DecodeRequest,
     Failure,
-    Request,
 )
 from actors.errors import AudioTooLong, AudioUnreadable
 from storage.range_reader import RangeReader
@@ -143,7 +143,7 @@ def _end(pid: int, children: set[int]) -> int:
     if pid not in children:
         return signal.SIGKILL  # It died with the process that was here before this one.
     children.remove(pid)
-    # A child that has ended keeps its id until it is waited for: nobody else can be hit.
+    # A child that has ended keeps its id until it is waited for, so no other process can be killed.
     os.kill(pid, signal.SIGKILL)
     return os.waitpid(pid, 0)[1]
 
@@ -180,7 +180,7 @@ def _limit(what: int, most: int) -> None:
 def _serve(connection: socket.socket, memory_bytes: int) -> None:
     """Decode the one recording that the worker asks for."""
     (length,) = LENGTH.unpack(_receive(connection, LENGTH.size))
-    request = decode(_receive(connection, length), Request)
+    request = decode(_receive(connection, length), DecodeRequest)
 
     def fetch(begin: int, end: int) -> bytes:
         connection.sendall(MESSAGE.pack(FETCH, begin, end, 0))

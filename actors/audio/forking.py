@@ -57,7 +57,7 @@ class Forking:
         return Child(pid, ours)
 
     def end_child(self, pid: int) -> int:
-        """Kill a child, or bury a dead one. Returns its wait status.
+        """Kill a child, or reap a dead one. Returns its wait status.
 
         Where the process died that forked it, it died too: then as if it had been killed.
         """
@@ -71,7 +71,7 @@ class Forking:
                 return int(signal.SIGKILL)
 
     def _ask(self, command: bytes, number: int, descriptors: list[int]) -> int:
-        """The answer of the process; it is started anew where the old one is dead."""
+        """The answer of the process; it is restarted where the old one is dead."""
         try:
             self._started()
             return self._exchange(command, number, descriptors)

@@ -1,6 +1,6 @@
 """Decoding of strangers' recordings in a process of its own, with limits on memory and time.
 
-FFmpeg is a million lines of C that parse what anybody sends. Here a recording that makes it crash, take gigabytes or
+FFmpeg is a million lines of C that parse untrusted input. Here a recording that makes it crash, take gigabytes or
 never end takes down only the process that decodes it: the worker sees a closed socket or looks at its clock, and the
 recording is unreadable. The worker reads the recording, so the decoder needs no credentials and makes no connections;
 blocks come while it reads, as they do in the worker's own process.
@@ -22,7 +22,7 @@ from actors.audio import protocol
 from actors.audio.decode import DEFAULT, SAMPLE_RATE, DecodeOptions, Source
 from actors.audio.flac import encode_flac
 from actors.audio.forking import Forking
-from actors.audio.protocol import Failure, Request
+from actors.audio.protocol import DecodeRequest, Failure
 from actors.errors import AudioError, AudioTooLong, AudioUnreadable, DecoderUnavailable
 from storage.range_reader import LAST_WINDOW
 from storage.structs import decode
@@ -35,7 +35,7 @@ _LOOK_SECONDS = 0.2
 #: Bytes of JSON that a decoder may send.
 _MAX_TEXT_BYTES = 2**20
 
-#: As often as somebody else kills its decoder, a recording is decoded again; anew where it came further meanwhile.
+#: How often a recording is decoded again at the same place after its decoder was killed from outside.
 _MAX_KILLED = 1
 
 _BROKEN = "the recording cannot be decoded: it breaks the decoder"
@@ -107,7 +107,7 @@ class IsolatedDecoder:
         """Decode in one process, from the beginning."""
         size = source.seek(0, os.SEEK_END)
         with _Decoder(self._forking, self._seconds, check) as decoder:
-            decoder.ask(Request(size, options))
+            decoder.ask(DecodeRequest(size, options))
             while True:
                 match decoder.message():
                     case protocol.FETCH, begin, end, _ if begin < end <= min(size, begin + LAST_WINDOW):
@@ -142,7 +142,7 @@ class IsolatedDecoder:
 
 
 class _Killed(Exception):
-    """Somebody else killed the decoder: the recording may be sound."""
+    """The decoder was killed from outside: the recording may be valid."""
 
 
 class _Decoder:
@@ -165,7 +165,7 @@ class _Decoder:
         self._end()
         self._socket.close()
 
-    def ask(self, request: Request) -> None:
+    def ask(self, request: DecodeRequest) -> None:
         text = msgspec.json.encode(request)
         self.send(protocol.LENGTH.pack(len(text)) + text)
 

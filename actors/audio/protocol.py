@@ -18,7 +18,7 @@ from actors.audio.decode import DecodeOptions
 MESSAGE = struct.Struct("!cQQQ")
 FETCH, BLOCK, DONE, FAILED = b"f", b"b", b"d", b"x"
 
-#: To the decoder, first of all: the length of a Request as JSON, which follows.
+#: To the decoder, first of all: the length of a DecodeRequest as JSON, which follows.
 LENGTH = struct.Struct("!Q")
 
 #: To the process that forks decoders, and its answer: START with a socket → the decoder's process id, or a negative
@@ -27,7 +27,7 @@ COMMAND = struct.Struct("!cq")
 READY, START, END = b"r", b"s", b"e"
 
 
-class Request(msgspec.Struct, frozen=True):
+class DecodeRequest(msgspec.Struct, frozen=True):
     """A recording to decode."""
 
     #: Bytes.

@@ -85,7 +85,7 @@ class Following(NamedTuple):
     earliest: int
 
 
-class Part:
+class SourcePart:
     """A stretch of a source as a file of its own: PyAV's view of one container of several that were joined.
 
     Where a container does not say how long it is, the next one is noticed while this one is read.

@@ -7,8 +7,8 @@ from av.container import InputContainer
 from av.stream import Discard, Disposition
 
 from actors.audio.limits import check_streams
-from actors.audio.track_languages import language_code
 from actors.errors import AudioUnreadable
+from actors.languages import LanguageUnknown, parse_language
 
 #: What is said about a film, or for those who cannot see or hear it, is not its sound.
 _BESIDE = (
@@ -76,11 +76,19 @@ def _wanted(tracks: list[AudioStream], wanted: str) -> AudioStream:
         if 1 <= int(wanted) <= len(tracks):
             return tracks[int(wanted) - 1]
         raise AudioUnreadable(f"the recording has no audio track {int(wanted)}: {_listed(tracks)}")
-    code = language_code(wanted)
-    spoken = [track for track in tracks if language_code(_language(track)) == code]
+    code = _code(wanted)
+    spoken = [track for track in tracks if _code(_language(track)) == code]
     if not spoken:
         raise AudioUnreadable(f"the recording has no audio track in {_quoted(wanted)}: {_listed(tracks)}")
     return next((track for track in spoken if not _is_beside(track)), spoken[0])
+
+
+def _code(language: str) -> str:
+    """Whisper's code for a language in any spelling; its text in small letters where it has none."""
+    try:
+        return parse_language(language) or language.strip().lower()
+    except LanguageUnknown:
+        return language.strip().lower()
 
 
 def _listed(tracks: list[AudioStream]) -> str:

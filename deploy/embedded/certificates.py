@@ -1,4 +1,4 @@
-"""The certificate without which nobody gets past SeaweedFS's internal ports.
+"""The certificate that SeaweedFS's internal ports ask for.
 
 The parts of the embedded store are one process, so one certificate serves them all, as server and as client. It is
 issued again at every start, by an authority whose private key is never stored: nobody can issue a second certificate,

@@ -180,7 +180,7 @@ def redis_part(folder: Path, port: int, password: str) -> Part:
 def free_port(count: int = 1, among: range = PORTS) -> int:
     """The first of `count` ports in a row that nobody listens on, neither on them nor 10000 above.
 
-    As long as this process lives nobody else is given them by this function, also while what listens there is
+    As long as this process lives this function gives them to no other, also while what listens there is
     restarted. Programs that ask for ports in another way may still take them.
 
     Raises:

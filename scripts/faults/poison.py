@@ -1,4 +1,4 @@
-"""Another client, whose recordings are made to crash or to bloat whatever decodes them, while the others' jobs run."""
+"""A client whose recordings crash or bloat their decoder while the jobs of others run."""
 
 import random
 import threading

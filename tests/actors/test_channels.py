@@ -76,7 +76,7 @@ def test_more_than_two_channels_out_of_phase_are_heard(channels: int) -> None:
     assert len(warnings) == 1
 
 
-def test_noise_of_its_own_in_each_channel_does_not_hide_that_they_are_out_of_phase() -> None:
+def test_independent_noise_does_not_hide_channels_out_of_phase() -> None:
     voice = noise(4, seed=1)
     stereo = np.stack([voice + noise(4, seed=2, level=0.02), noise(4, seed=3, level=0.02) - voice])
 
@@ -86,7 +86,7 @@ def test_noise_of_its_own_in_each_channel_does_not_hide_that_they_are_out_of_pha
     assert len(warnings) == 1
 
 
-def test_a_voice_is_kept_where_one_of_the_channels_is_noisy_as_well_as_out_of_phase() -> None:
+def test_a_voice_is_kept_where_one_channel_is_noisy_and_out_of_phase() -> None:
     voice = noise(4, seed=1)
 
     mixed, _ = heard(riff(np.stack([voice, noise(4, seed=2, level=0.08) - voice])))

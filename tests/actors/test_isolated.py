@@ -313,8 +313,9 @@ sys.stdin.read()
 
 
 def test_a_decoder_that_cannot_decode_says_so_at_the_start() -> None:
+    # Less than the second of silence that it decodes takes as samples.
     with (
-        closing(IsolatedDecoder(memory_bytes=1000, seconds=60)) as starved,
+        closing(IsolatedDecoder(memory_bytes=16 * 1024, seconds=60)) as starved,
         pytest.raises(DecoderUnavailable, match="recordings cannot be decoded"),
     ):
         starved.start()

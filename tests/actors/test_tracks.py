@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from actors.audio.decode import SAMPLE_RATE, DecodeOptions, decode_channels
-from actors.audio.track_languages import language_code
 from actors.errors import AudioUnreadable
-from actors.languages import LANGUAGES
+from actors.languages import LANGUAGES, parse_language
 from tests.actors.conftest import Convert
 from tests.recordings import wav
 
@@ -134,4 +133,4 @@ def test_a_recording_with_one_track_has_a_first_one() -> None:
 
 
 def test_every_language_of_whisper_is_known_by_its_name() -> None:
-    assert {code: language_code(name) for code, name in LANGUAGES.items()} == {code: code for code in LANGUAGES}
+    assert {code: parse_language(name) for code, name in LANGUAGES.items()} == {code: code for code in LANGUAGES}

@@ -62,7 +62,7 @@ def trickle(opened: socket.socket, line: Callable[[int], bytes]) -> bytes:
     raise AssertionError("the connection stays open")
 
 
-def test_half_open_connections_are_closed_after_the_deadline_and_others_served_meanwhile(hasty_api: Api) -> None:
+def test_half_open_connections_are_closed_after_the_deadline(hasty_api: Api) -> None:
     with ExitStack() as stack:
         opened = [stack.enter_context(connection(hasty_api.url)) for _ in range(100)]
         for one in opened[::2]:
@@ -166,7 +166,7 @@ def test_what_is_larger_than_the_limit_is_refused(quiet_api: Api, request_head: 
     assert b"invalid_body" not in told
 
 
-def test_a_request_behind_another_that_is_too_large_does_not_cost_the_first_its_answer(quiet_api: Api) -> None:
+def test_a_second_request_that_is_too_large_leaves_the_first_its_answer(quiet_api: Api) -> None:
     with connection(quiet_api.url) as opened:
         opened.sendall(GET + b"\r\n" + GET + b"X-Large: " + b"x" * LIMIT + b"\r\n\r\n")
 
@@ -234,7 +234,7 @@ def test_a_body_that_trickles_in_is_given_up(start_api: StartApi, quiet_settings
 
         assert told.startswith(b"HTTP/1.1 408 "), path
         assert b"upload_stalled" in told
-        assert b"the least is 1000" in told
+        assert b"the minimum is 1000" in told
     assert "level=error" not in api.log()
 
 

@@ -15,6 +15,7 @@ from tests.service.apis import Api
 from tests.service.forms import BOUNDARY, END, FORM_TYPE, connection, first_line, head, part
 
 CLOSING = END[:-2]
+LINE = f"--{BOUNDARY}".encode()
 FORM = part("language", b"en") + part("file", b"\r\n--b7c1e\r\n-sound\r", "a.wav") + part("task", b"")
 READ = [("language", None, b"en"), ("file", "a.wav", b"\r\n--b7c1e\r\n-sound\r"), ("task", None, b"")]
 BODIES = {
@@ -24,6 +25,8 @@ BODIES = {
     "with an epilogue of dashes": FORM + CLOSING + b"----",
     "with a preamble": b"This is a multi-part message.\r\n" + FORM + END,
     "with a line before it": b"\r\n" + FORM + END,
+    "with blanks after its boundaries": FORM.replace(LINE + b"\r\n", LINE + b" \t \r\n") + CLOSING + b" \t\r\n",
+    "with its boundary in the preamble": b"This is x" + LINE + b"\r\nor " + LINE + b"--\r\n" + FORM + END,
 }
 
 

@@ -159,7 +159,7 @@ FILE = part("file", b"sound", "x.mp3")
          422, "invalid_parameter", "English"),
         ([FILE, part("model", b"small"), part("language", b"yue"), END], FORM_TYPE,
          422, "invalid_parameter", "Cantonese"),
-        ([FILE, part("prompt", b"x" * 70_000), END], FORM_TYPE, 400, "invalid_body", "65536"),
+        ([FILE, part("hotwords", b"x" * 70_000), END], FORM_TYPE, 400, "invalid_body", "65536"),
         ([FILE, part("hotwords", b"x" * 4001), END], FORM_TYPE, 422, "invalid_parameter", "4000"),
         ([FILE, part("prompt", b"\xff"), END], FORM_TYPE, 400, "invalid_body", "UTF-8"),
         ([FILE, *[part("x", b"")] * 100, END], FORM_TYPE, 400, "invalid_body", "segment"),

@@ -32,7 +32,7 @@ def test_options_come_from_metadata_and_a_sidecar_goes_over_them(dropped: Droppe
         (b"[]", {}, "talk.mp3.json: "),
         (b'{"a":' + b"[" * 60_000, {}, "talk.mp3.json: it is not JSON"),
         (b'{"langauge": "de"}', {}, "talk.mp3.json: langauge: "),
-        (b'{"language": "xx"}', {"language": "de"}, "talk.mp3.json: language: 'xx' is no known language"),
+        (b'{"language": "xx"}', {"language": "de"}, "talk.mp3.json: language: 'xx' is not a known language"),
         (b'{"prompt": "' + b"x" * 65536 + b'"}', {}, "talk.mp3.json: it has 65550 bytes, the limit is 65536"),
         (None, {"response-format": "docx"}, "x-amz-meta-*: response_format: "),
     ],

@@ -61,7 +61,7 @@ def test_what_is_no_model_is_unknown(given: str) -> None:
 
 @pytest.mark.parametrize(
     ("setting", "reason"),
-    [("my-model", "no pair"), ("=base", "no pair"), ("a=", "no pair"), ("a=huge", "is no model"),
+    [("my-model", "not a pair"), ("=base", "not a pair"), ("a=", "not a pair"), ("a=huge", "is not a model"),
      ("base=small", "base")],
 )  # fmt: skip
 def test_aliases_that_cannot_be_are_refused_at_start(setting: str, reason: str) -> None:

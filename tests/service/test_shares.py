@@ -127,7 +127,7 @@ def test_jobs_that_wait_are_limited_for_each_key_and_in_all(start_api: StartApi,
     assert [new(ANNA).status_code for _ in range(2)] == [201, 201]
 
 
-def test_a_request_that_is_repeated_is_answered_with_its_job_when_no_more_may_wait(
+def test_a_repeated_request_gets_its_job_at_the_limit_of_waiting_jobs(
     start_api: StartApi, settings: StorageSettings
 ) -> None:
     api = start_api(settings, MAX_WAITING_JOBS_PER_CLIENT="1")
