@@ -17,6 +17,7 @@ from litestar.types import Guard
 
 from service.errors import ApiError
 from service.settings import ServiceSettings
+from storage.errors import quoted
 from storage.settings import StorageSettings
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -34,7 +35,7 @@ def require_known_host(hosts: frozenset[str]) -> Guard:
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
         for host in connection.headers.getall("host", []):
             if "*" not in hosts and not _is_known(host.lower(), hosts):
-                detail = f"the API is not served as {host[:100]!r}; if it is, name it in ALLOWED_HOSTS"
+                detail = f"the API is not served as {quoted(host)}; if it is, name it in ALLOWED_HOSTS"
                 raise ApiError("host_not_allowed", detail)
 
     return guard
@@ -53,7 +54,7 @@ def require_own_origin(hosts: frozenset[str], cors: CORSConfig | None) -> Guard:
             own = {_without_default_port(connection.headers.get("host", "").lower(), origin), *hosts}
             allowed = _authority(origin) in own or (cors is not None and cors.is_origin_allowed(origin))
         if not allowed:
-            sender = f"a page of {origin[:100]!r}" if origin else "a page of another site"
+            sender = f"a page of {quoted(origin)}" if origin else "a page of another site"
             raise ApiError("origin_not_allowed", f"{sender} may not change anything; CORS_ORIGINS may allow it")
 
     return guard
