@@ -1,6 +1,7 @@
 """A part of a source as an open container, and the length that it claims."""
 
 import math
+import re
 from types import TracebackType
 from typing import Self
 
@@ -146,8 +147,16 @@ def _first_after(container: InputContainer, stream: AudioStream, seconds: float)
 def _claimed(container: InputContainer, stream: AudioStream) -> float:
     """Seconds of sound that the header promises; 0.0 where it does not say."""
     if len(container.streams) > 1:
-        return float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+        if stream.duration and stream.time_base:
+            return float(stream.duration * stream.time_base)
+        return _tagged_seconds(stream.metadata.get("DURATION", ""))
     claimed = (container.duration or 0) / av.time_base
     bytes_needed = claimed * (stream.codec_context.bit_rate or 0) / 8
     # What FFmpeg guesses from the size fits the size; a file that was cut off is too small for what it promises.
     return 0.0 if 0 < bytes_needed <= 1.01 * container.size else claimed
+
+
+def _tagged_seconds(duration: str) -> float:
+    """Seconds of Matroska's tag of a track, as 00:01:02.345000000; 0.0 if it is none."""
+    found = re.fullmatch(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d{1,9})?)", duration)
+    return 3600 * int(found[1]) + 60 * int(found[2]) + float(found[3]) if found else 0.0

@@ -31,7 +31,7 @@ def transcribe(api: str, recording: Path, key: str = "", timeout_seconds: float 
     content = recording.read_bytes()
     content_type = mimetypes.guess_type(recording.name)[0] or "application/octet-stream"
     source = {"type": "upload", "filename": recording.name, "size": len(content), "content_type": content_type}
-    job = client.call("POST", "/jobs", {"source": source})
+    job = client.call("POST", "/jobs", {"source": source, "priority": "high"})
     client.upload(job["upload"], content)
     client.call("POST", f"/jobs/{job['job_id']}/start")
     return client.finished(job["job_id"])

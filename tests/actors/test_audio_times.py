@@ -155,6 +155,19 @@ def test_a_recording_that_breaks_off_says_where(ending: str, convert: Convert) -
     assert "its header says 20.0 s" in warning
 
 
+def test_a_film_that_breaks_off_says_where(convert: Convert) -> None:
+    noise = np.random.default_rng(1).uniform(-0.3, 0.3, 20 * SAMPLE_RATE)
+    picture = ("-f", "lavfi", "-i", "testsrc=size=64x48:rate=5:duration=20", "-map", "1:v", "-map", "0:a")
+    film = convert(wav(noise), "mkv", *picture)
+
+    assert heard(film)[1] == []
+    samples, (*_, warning) = heard(film[: len(film) // 2])
+
+    assert len(samples) / SAMPLE_RATE == pytest.approx(10, abs=2)
+    assert "the recording breaks off after" in warning
+    assert "its header says 20.0 s" in warning
+
+
 def refused(recording: RangeReader) -> str:
     with pytest.raises(AudioTooLong) as caught:
         list(decode(recording, 4 * 3600))

@@ -198,6 +198,15 @@ def test_check_stops_by_itself_and_the_next_start_has_its_job(tmp_path: Path, se
     assert again.left() == []
 
 
+def test_a_sample_that_the_settings_refuse_does_not_stop_the_stack(tmp_path: Path, settings: dict[str, str]) -> None:
+    stack = Up(tmp_path / "data", **settings, **free_ports(), MAX_DURATION="5")
+    stack.wait_until_ready()
+    stack.stop()
+
+    assert "the sample was not transcribed: the job is failed: the recording lasts" in stack.output
+    assert stack.process.returncode == 0
+
+
 def test_a_sample_that_is_heard_wrongly_fails_the_check() -> None:
     compare(" and mr john dashwood: HAD then ", "And Mr. John Dashwood had, then.\n")
 
