@@ -34,7 +34,7 @@ class ActorSettings(msgspec.Struct, frozen=True, kw_only=True):
     #: Webhooks that a worker posts at once.
     errand_threads: Annotated[int, Meta(ge=1, le=1000)] = 4
     #: Bytes that decoding one recording may take, in a process of its own.
-    decode_memory_bytes: Annotated[int, Meta(ge=64 * 2**20)] = 512 * 2**20
+    decode_memory_bytes: Annotated[int, Meta(ge=64 * 2**20, le=2**40)] = 512 * 2**20
     #: How much longer decoding a recording may take than what is decoded lasts, in seconds.
     decode_seconds: Seconds = 60
     #: Seconds of audio that a recording may last.

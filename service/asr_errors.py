@@ -29,7 +29,7 @@ def with_language(handlers: dict[int | type[Exception], Any]) -> dict[int | type
 def _with_language(handler: _Handler) -> _Handler:
     def answer(request: Request[Any, Any, Any], error: Any) -> Response[Any]:
         response = handler(request, error)
-        if request.url.path == PATH:
+        if request.scope["path"] == PATH:
             problem: Problem = response.content
             response.content = DetectionProblem(**msgspec.structs.asdict(problem))
         return response

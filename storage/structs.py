@@ -29,7 +29,7 @@ def decode(text: bytes | str, kind: type[T]) -> T:
     try:
         return _decoder(kind).decode(text)
     except (UnicodeDecodeError, RecursionError) as error:
-        raise msgspec.DecodeError(str(error)) from error
+        raise msgspec.DecodeError(_reason(error)) from error
 
 
 def convert(value: object, kind: type[T], *, strict: bool = True, from_attributes: bool = False) -> T:
@@ -40,13 +40,18 @@ def convert(value: object, kind: type[T], *, strict: bool = True, from_attribute
 
 def why_not_json(error: Exception) -> str:
     """The message of an error of NOT_JSON, for a client."""
+    return _reason(error).removeprefix("JSON is malformed: ")
+
+
+def _reason(error: Exception) -> str:
+    """In words that mean something without Python."""
     match error:
         case UnicodeDecodeError():
             return "it is not UTF-8"
         case RecursionError():
             return "it is nested too deeply"
         case _:
-            return str(error).removeprefix("JSON is malformed: ")
+            return str(error)
 
 
 def _decoder(kind: type[T]) -> msgspec.json.Decoder[T]:

@@ -10,6 +10,7 @@ from typing import NoReturn
 import msgspec
 import pytest
 import pytest_audioeval
+import structlog
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
@@ -71,6 +72,14 @@ def _rank(item: pytest.Item) -> int:
         return 0
     fixtures = set(getattr(item, "fixturenames", ()))
     return 1 if "weights_dir" in fixtures else 2 if "parts" in fixtures else 3
+
+
+@pytest.fixture(autouse=True)
+def default_logging() -> Iterator[None]:
+    """What a test configures of the log, as an app that is made in its process does, is not the next one's."""
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()
 
 
 class Sample(msgspec.Struct, frozen=True):

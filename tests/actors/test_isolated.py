@@ -53,9 +53,14 @@ def reason(decoder: IsolatedDecoder, recording: bytes) -> str:
     return str(caught.value)
 
 
+def _is_decoding_process(child: psutil.Process) -> bool:
+    # Other tests of this run may have left a child that nobody has waited for.
+    return child.status() != psutil.STATUS_ZOMBIE and "actors.audio.decoding_process" in child.cmdline()
+
+
 def decoding() -> list[psutil.Process]:
     """The processes that decode a recording, of all decoders of this process."""
-    forking = [child for child in psutil.Process().children() if "actors.audio.decoding_process" in child.cmdline()]
+    forking = [child for child in psutil.Process().children() if _is_decoding_process(child)]
     return [child for process in forking for child in process.children()]
 
 

@@ -226,12 +226,12 @@ def test_a_window_that_cannot_be_decoded_fails_its_own_job(
 
 
 def test_a_prompt_may_be_longer_than_whisper_takes(engine: Engine, english: np.ndarray) -> None:
-    options = Options(model="base", language="en", prompt="A word. " * 400, hotwords="John Dashwood, " * 400)
+    def text(times: int) -> str:
+        prompt, hotwords = "It was a fine day, and they walked along the river. " * times, "John Dashwood, " * times
+        options = Options(model="base", language="en", prompt=prompt, hotwords=hotwords)
+        return text_of(heard(engine, english[: 10 * SAMPLE_RATE], options))
 
-    text = text_of(heard(engine, english[: 10 * SAMPLE_RATE], options))
-
-    said = (ROOT / "deploy" / "sample" / "sample.txt").read_text(encoding="utf-8")
-    assert jiwer.wer(normalize_english(said), normalize_english(text)) < 0.5
+    assert text(400) == text(300) != ""
 
 
 def test_language_detection_hears_one_window(engine: Engine, speech: dict[str, list[Sample]]) -> None:
