@@ -51,7 +51,7 @@ class Forking:
                     pid = self._ask(START, 0, [theirs.fileno()])
                 if pid < 0:
                     raise DecoderUnavailable(f"no process can be started to decode: {os.strerror(-pid)}")
-            except BaseException:
+            except BaseException:  # Whatever ends it here: nobody else closes this end.
                 ours.close()
                 raise
         return Child(pid, ours)
