@@ -8,6 +8,7 @@ from actors.engine import Engine
 from actors.settings import ActorSettings
 from scripts.benchmarks import recordings
 from scripts.benchmarks.benchmark import Bench, BenchmarkFailed
+from scripts.benchmarks.running import running_stack
 from scripts.benchmarks.speech import WHEEL_LANGUAGES, voices
 from storage.job import Options
 from storage.model_store import ModelStore
@@ -15,7 +16,12 @@ from storage.settings import StorageSettings, read_settings
 
 
 def run(bench: Bench) -> dict[str, float]:
-    storage, settings = read_settings(StorageSettings), read_settings(ActorSettings)
+    with running_stack(bench.folder / "stack", workers=0) as stack:
+        return _measured(bench, stack.plan.storage)
+
+
+def _measured(bench: Bench, storage: StorageSettings) -> dict[str, float]:
+    settings = read_settings(ActorSettings)
     if storage.default_model.endswith(".en"):
         raise BenchmarkFailed(f"the model {storage.default_model} knows English only")
     path = ModelStore(storage, None).path
